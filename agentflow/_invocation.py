@@ -1,0 +1,380 @@
+"""What all contexts of one run share: how an event is stamped, committed and handed over."""
+
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from agentflow._streams import Channel, Flow
+from agentflow.content import Part, Text, clean_part, clean_text
+from agentflow.errors import InvalidEvent, LimitExceeded, StateConflict
+from agentflow.events import Actions, Event, Lifecycle, Usage, build_event, clean_actions
+from agentflow.history import History, visible_by_prefix
+from agentflow.policies import Limits, Spent
+from agentflow.services.sessions import SessionKey, SessionService
+from agentflow.state import REMOVED, TEMP, Groups, State, reducing
+from agentflow.tracing import Tracing
+
+logger = logging.getLogger(__name__)
+
+SLACK = 3
+"""Lifecycle events that a branch may have on the way before it waits for the reader: telling of work doesn't hold it up."""
+
+
+class Scheduler(Protocol):
+    """Decides who goes on; see `agentflow.testing.SeededScheduler`."""
+
+    async def point(self, path: str, where: str) -> None:
+        """Called whenever an agent starts, emits, or goes on after an emit. Return to let it go on."""
+
+
+class Timer:
+    """A deadline whose clock stands still while an `emit` under it waits for the consumer."""
+
+    __slots__ = ("_left", "_now", "_scope", "_waiting")
+
+    def __init__(self, scope: anyio.CancelScope, now: Callable[[], float]) -> None:
+        self._scope = scope
+        self._now = now
+        self._waiting = 0
+        self._left = 0.0
+
+    def left(self) -> float:
+        """Seconds left."""
+        return self._left if self._waiting else self._scope.deadline - self._now()
+
+    def pause(self) -> None:
+        """Someone waits for the consumer."""
+        if not self._waiting:
+            self._left = self._scope.deadline - self._now()
+            self._scope.deadline = float("inf")
+        self._waiting += 1
+
+    def resume(self) -> None:
+        """They no longer do."""
+        self._waiting -= 1
+        if not self._waiting:
+            self._scope.deadline = self._now() + self._left
+
+
+EventHook = Callable[[Any, Event], Awaitable[Event]]
+Watcher = Callable[[Event, str, Any], None]
+"""Is told of each event on a branch of its group, of that branch, and of the loop that the event ends, if it does."""
+
+
+class Place:
+    """One line of a run: a branch, its flow of events, the parallel groups it is in, who watches it."""
+
+    __slots__ = ("branch", "flow", "groups", "segments", "watchers")
+
+    def __init__(
+        self, segments: tuple[str, ...], groups: Groups = (), watchers: tuple[Watcher, ...] = ()
+    ) -> None:
+        self.segments = segments
+        self.branch = ".".join(segments)
+        self.flow = Flow()
+        self.groups = groups
+        self.watchers = watchers
+
+
+
+
+class Invocation:
+    """One run of one tree."""
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        key: SessionKey,
+        sessions: SessionService,
+        channel: Channel,
+        now: Callable[[], float],
+        time: Callable[[], float],
+        limits: Limits,
+        lookahead: int,
+        max_event_bytes: int,
+        visibility: str,
+        rng: random.Random,
+        tracing: Tracing | None,
+        scheduler: Scheduler | None,
+    ) -> None:
+        self.id = id
+        self.key = key
+        self.sessions = sessions
+        self.channel = channel
+        self.now = now
+        self.time = time
+        self.limits = limits
+        self.spent = Spent()
+        self.lookahead = lookahead
+        self.max_event_bytes = max_event_bytes
+        self.visibility = visibility
+        self.rng = rng
+        self.tracing = tracing
+        self.scheduler = scheduler
+        self.on_event: EventHook | None = None
+        self.state: dict[str, Any] = {}
+        self.user_content: tuple[Part, ...] = ()
+        self.usage = Usage()
+        self.active: dict[Any, None] = {}
+        self.outcomes: dict[str, Any] = {}
+        self.stopping = False
+        self.reason = ""
+        self._count = 0
+        self._deferred: list[tuple[Any, Event]] = []
+        self._history: History | None = None
+        self._seen: list[Event] | None = None
+
+    def new_id(self) -> str:
+        """An event id; unique, since the run's is."""
+        self._count += 1
+        return f"{self.id}-{self._count}"
+
+    def lifecycle(self, record: Lifecycle, author: str, place: Place, path: str, iteration: int | None) -> Event:
+        """An event that tells of the run itself."""
+        return build_event(
+            self.new_id(), self.id, self.time(), author, place.branch, path, iteration, (), lifecycle=record
+        )
+
+    def clean(self, event: Event, where: str) -> None:
+        """Make what `event` holds safe for every store, in place.
+
+        Raises:
+            InvalidEvent: It holds what JSON can't, or more than `max_event_bytes`.
+        """
+        fields = event.__dict__
+        size = 0
+        parts: tuple[Part, ...] = fields["parts"]
+        if len(parts) == 1 and type(parts[0]) is Text and type(parts[0].text) is str and not parts[0].extra:
+            text = parts[0].text
+            size = len(text)
+            if not text.isascii() or "\x00" in text:
+                safe = clean_text(text)
+                if safe is not text:
+                    fields["parts"] = (Text(safe),)
+        elif parts:
+            cleaned = []
+            for part in parts:
+                if type(part) is Text and type(part.text) is not str:
+                    raise InvalidEvent(f"{where}: Text holds a {type(part.text).__name__}, not a string")
+                safe_part, weight = clean_part(part)
+                cleaned.append(safe_part)
+                size += weight
+            fields["parts"] = tuple(cleaned)
+        if fields["actions"] is not None:
+            fields["actions"], weight = clean_actions(fields["actions"])
+            size += weight
+        if size * 6 > self.max_event_bytes:  # six bytes are the most that JSON makes of one character
+            exact = len(event.to_json().encode())
+            if exact > self.max_event_bytes:
+                raise InvalidEvent(
+                    f"{where} emitted an event of {exact:,} bytes; the limit is {self.max_event_bytes:,} "
+                    "(Runner's max_event_bytes). Save large things as artifacts"
+                )
+
+    async def commit(self, place: Place, event: Event) -> None:
+        """Check and commit one event, and with it the terminal events of what was cancelled; publish its state.
+
+        Raises:
+            StateConflict: A sibling branch wrote one of its keys. Nothing was stored.
+            LimitExceeded: The run has stored as many events as it may. Nothing was stored.
+            ServiceError: From the store.
+        """
+        temp: dict[str, Any] | None = None
+        actions = event.actions
+        if actions is not None and (actions.state_delta or actions.state_removed):
+            temp = self._claim(place, event, actions)
+        if event.lifecycle is None:
+            self.spent.events += 1
+            if self.limits.events is not None and self.spent.events > self.limits.events:
+                raise self.out_of("events", place, event.path)
+        if self._deferred:
+            await self._commit_with_deferred(event)
+        else:
+            await self.sessions.append(self.key, (event,))
+        if actions is not None:
+            self._publish(place, actions, temp)
+        if self._history is not None:
+            self._history.add(event)
+        elif self._seen is not None:
+            self._seen.append(event)
+
+    async def tell(self, place: Place, event: Event, ctx: Any, wait: bool = True) -> None:
+        """Commit and hand over a lifecycle event. Waits only when the reader is more than `SLACK` events behind."""
+        if self.on_event is not None:
+            event = await self.on_event(ctx, event)
+        await self.commit(place, event)
+        channel = self.channel
+        if not channel.reading:
+            if wait:
+                await checkpoint()
+            return
+        flow = place.flow
+        channel.push(event, flow)
+        due = flow.sent - self.lookahead - SLACK
+        if due > flow.taken and wait and not self.stopping:
+            ticket = channel.new_ticket()
+            flow.wait_for(due, ticket)
+            await ticket
+
+    def defer(self, ctx: Any, event: Event) -> None:
+        """Keep the terminal event of something cancelled, to be committed with whatever is committed next."""
+        self._deferred.append((ctx, event))
+
+    async def flush(self) -> None:
+        """Commit what was deferred, in one batch."""
+        if self._deferred:
+            await self._commit_with_deferred(None)
+
+    async def _commit_with_deferred(self, event: Event | None) -> None:
+        deferred, self._deferred = self._deferred, []
+        events = [item[1] for item in deferred]
+        if self.on_event is not None:
+            events = [await self._seen_by_plugins(ctx, item) for ctx, item in deferred]
+        try:
+            await self.sessions.append(self.key, events if event is None else [*events, event])
+        except Exception:
+            self._deferred = deferred + self._deferred
+            raise
+        for (ctx, _), item in zip(deferred, events, strict=True):
+            if self._history is not None:
+                self._history.add(item)
+            elif self._seen is not None:
+                self._seen.append(item)
+            if self.channel.reading:
+                self.channel.push(item, ctx._place.flow)
+
+    async def _seen_by_plugins(self, ctx: Any, event: Event) -> Event:
+        assert self.on_event is not None
+        try:
+            return await self.on_event(ctx, event)
+        except Exception:
+            logger.exception("a plugin failed on the terminal event of %s; it is stored as it is", event.path)
+            return event
+
+    def _claim(self, place: Place, event: Event, actions: Actions) -> dict[str, Any]:
+        """Take `temp:` keys and contributions out of the delta; find conflicts. Gives the `temp:` writes."""
+        delta, removed = actions.state_delta, actions.state_removed
+        temp: dict[str, Any] = {}
+        for key in [*delta, *removed]:
+            if place.groups:
+                self._claim_key(place, event, actions, key)
+            if key.startswith(TEMP):
+                temp[key] = delta.pop(key, REMOVED)
+        if temp:
+            actions.state_removed = [key for key in removed if key not in temp]
+        return temp
+
+    def _claim_key(self, place: Place, event: Event, actions: Actions, key: str) -> None:
+        reducer = reducing(place.groups, key)
+        if reducer is not None and key in actions.state_delta:
+            actions.contributions[key] = actions.state_delta.pop(key)
+        for group, index in place.groups:
+            if reducer is not None and group is reducer[0]:
+                return
+            other = group.conflict(key, index)
+            if other is not None and group.policy == "error":
+                raise StateConflict(
+                    f"branches {other!r} and {place.branch!r} of {group.name!r} both wrote state key {key!r}: "
+                    "give it a reducer (on_conflict={key: function}) or let each branch write a key of its own",
+                    key=key,
+                    branches=(other, place.branch),
+                    agent=event.path,
+                    branch=place.branch,
+                    invocation_id=self.id,
+                )
+            if other is not None:
+                logger.warning(
+                    "branches %r and %r of %r both wrote state key %r; the later one wins", other, place.branch,
+                    group.name, key,
+                )  # fmt: skip
+            group.writers[key] = (index, place.branch)
+
+    def _publish(self, place: Place, actions: Actions, temp: dict[str, Any] | None) -> None:
+        state = self.state
+        state.update(actions.state_delta)
+        for key in actions.state_removed:
+            state.pop(key, None)
+        for key, value in (temp or {}).items():
+            if value is REMOVED:
+                state.pop(key, None)
+            else:
+                state[key] = value
+        for key, value in actions.contributions.items():
+            found = reducing(place.groups, key)
+            if found is not None:
+                found[0].contribute(found[1], key, value)
+
+    def out_of(self, limit: str, place: Place, path: str) -> LimitExceeded:
+        """The error for a budget that ran out."""
+        most = getattr(self.limits, limit)
+        return LimitExceeded(
+            f"the run may use {most:,} {limit} and has used them up (Limits({limit}={most})); spent: "
+            + ", ".join(f"{name} {value:,.6g}" for name, value in self.spent.as_dict().items() if value),
+            limit=limit,
+            spent=self.spent.as_dict(),
+            agent=path,
+            branch=place.branch,
+            invocation_id=self.id,
+        )
+
+    async def history(self, place: Place) -> list[Event]:
+        """What an agent at `place` sees now."""
+        if self.visibility == "prefix":
+            session = await self.sessions.get(self.key)
+            return visible_by_prefix(session.events if session else (), place.branch)
+        if self._history is None:
+            await self._load_history()
+        assert self._history is not None
+        return self._history.visible(self.id, place.branch)
+
+    async def _load_history(self) -> None:
+        """Read the log once; what is committed meanwhile is kept aside and added, once, in order."""
+        mine = self._seen is None
+        if mine:
+            self._seen = []
+        session = await self.sessions.get(self.key)
+        if self._history is not None:
+            return
+        index = History(session.events if session else ())
+        for event in self._seen or ():
+            if (event.serial or 0) > index.serial:
+                index.add(event)
+        self._history, self._seen = index, None
+
+
+def pending_actions(state: State | None, event_actions: Actions | None) -> Actions | None:
+    """The actions of an event with an agent's pending writes added; the event's own win."""
+    pending = state.take_pending() if state is not None else None
+    if not pending:
+        return event_actions
+    actions = event_actions or Actions()
+    removed = list(actions.state_removed)
+    delta = {}
+    for key, value in pending.items():
+        if value is REMOVED:
+            if key not in removed and key not in actions.state_delta:
+                removed.append(key)
+        elif key not in removed:
+            delta[key] = value
+    delta.update(actions.state_delta)
+    return Actions(
+        delta,
+        removed,
+        dict(actions.contributions),
+        dict(actions.artifact_delta),
+        actions.escalate,
+        actions.transfer_to_agent,
+        actions.skip_summarization,
+        extra=actions.extra,
+    )
+
+
+def summary(text: str, limit: int = 120) -> str:
+    """The first words of `text`, on one line."""
+    line = " ".join(text[: limit * 2].split())
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"

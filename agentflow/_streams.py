@@ -1,0 +1,224 @@
+"""The one place where pushed events become an async iterator.
+
+Producers push into a `Channel` and wait until the reader has asked for more; the reader pulls. A deque and one wake-up
+each way cost a quarter of a memory object stream. Nothing here knows what a run is.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import Any, Protocol
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+from agentflow.events import Event
+
+
+class Ticket(Protocol):
+    """Something that one task awaits and another settles, once."""
+
+    def done(self) -> bool:
+        """Settled, or given up by who awaited it."""
+
+    def set_result(self, result: None, /) -> None:
+        """Let the waiting task go on."""
+
+    def __await__(self) -> Generator[Any, Any, None]: ...
+
+
+def ticket_maker() -> Callable[[], Ticket]:
+    """What makes tickets on the running backend: asyncio's own futures, or the same on trio's `wait_task_rescheduled`.
+
+    `anyio.Event` does this too, at three times the cost, and each event of a run pays it.
+    """
+    if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
+        return asyncio.get_running_loop().create_future
+    from trio import lowlevel  # present, since it is running
+
+    class TrioTicket:
+        __slots__ = ("_settled", "_task")
+
+        def __init__(self) -> None:
+            self._settled = False
+            self._task: lowlevel.Task | None = None
+
+        def done(self) -> bool:
+            return self._settled
+
+        def set_result(self, result: None, /) -> None:
+            self._settled = True
+            if self._task is not None:
+                lowlevel.reschedule(self._task)
+
+        def _give_up(self, raise_cancel: object, /) -> lowlevel.Abort:
+            self._settled = True
+            return lowlevel.Abort.SUCCEEDED
+
+        def __await__(self) -> Generator[Any, Any, None]:
+            if not self._settled:
+                self._task = lowlevel.current_task()
+                yield from lowlevel.wait_task_rescheduled(self._give_up).__await__()
+
+    return TrioTicket
+
+
+def clock() -> Callable[[], float]:
+    """The running backend's own monotonic clock, in seconds; it is what deadlines are measured by."""
+    if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
+        return asyncio.get_running_loop().time
+    from trio import current_time  # present, since it is running
+
+    return current_time
+
+
+class Flow:
+    """The events of one branch on their way to the reader: how many were sent, how many it has done with."""
+
+    __slots__ = ("_due", "_more", "_ticket", "sent", "taken")
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.taken = 0
+        self._due = 0
+        self._ticket: Ticket | None = None
+        self._more: list[tuple[int, Ticket]] | None = None  # several tasks emit in one branch: rare
+
+    def wait_for(self, due: int, ticket: Ticket) -> None:
+        """Settle `ticket` once the reader has done with `due` events of this branch."""
+        if self._ticket is None or self._ticket.done():
+            self._due, self._ticket = due, ticket
+        elif self._more is None:
+            self._more = [(due, ticket)]
+        else:
+            self._more.append((due, ticket))
+
+    def done_with(self, count: int = 1) -> None:
+        """The reader has done with `count` more events."""
+        self.taken += count
+        ticket = self._ticket
+        if ticket is not None and self._due <= self.taken:
+            self._ticket = None
+            if not ticket.done():
+                ticket.set_result(None)
+        if self._more is not None:
+            self._settle_more()
+
+    def _settle_more(self) -> None:
+        waiting, self._more = self._more or [], None
+        for due, ticket in waiting:
+            if due <= self.taken:
+                if not ticket.done():
+                    ticket.set_result(None)
+            elif not ticket.done():
+                self.wait_for(due, ticket)
+
+
+class Channel:
+    """Many producers, one reader, in order, without a copy.
+
+    `send` is lock-step: it returns once the reader has asked for the event after this one. While nobody reads
+    (`reading` is False) events are dropped and nobody waits, but each `send` still lets other tasks run.
+    """
+
+    __slots__ = ("_held", "_reader", "closed", "new_ticket", "queue", "reading")
+
+    def __init__(self, new_ticket: Callable[[], Ticket]) -> None:
+        self.new_ticket = new_ticket
+        self.queue: deque[tuple[Event, Flow]] = deque()
+        self.reading = True
+        self.closed = False
+        self._held: Flow | None = None
+        self._reader: Ticket | None = None
+
+    def push(self, event: Event, flow: Flow) -> None:
+        """Hand `event` over without waiting."""
+        flow.sent += 1
+        self.queue.append((event, flow))
+        reader = self._reader
+        if reader is not None and not reader.done():
+            reader.set_result(None)
+
+    async def send(self, event: Event, flow: Flow, ahead: int = 0) -> None:
+        """Hand `event` over; return when at most `ahead` events of this branch have not been done with."""
+        if not self.reading:
+            await checkpoint()
+            return
+        self.push(event, flow)
+        due = flow.sent - ahead
+        if due > flow.taken:
+            ticket = self.new_ticket()
+            flow.wait_for(due, ticket)
+            await ticket
+
+    async def receive(self) -> Event | None:
+        """The next event, when there is one; `None` when the channel is closed and empty.
+
+        Raises:
+            RuntimeError: Another task is waiting here.
+        """
+        held = self._held
+        if held is not None:
+            self._held = None
+            held.done_with()
+        while not self.queue:
+            if self.closed:
+                return None
+            if self._reader is not None:
+                raise RuntimeError("this stream is being read by another task already: one reader at a time")
+            self._reader = self.new_ticket()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        event, self._held = self.queue.popleft()
+        return event
+
+    def stop_reading(self) -> None:
+        """Nobody will read: let everyone who waits go on, and drop what is queued."""
+        self.reading = False
+        if self._held is not None:
+            self._held.done_with()
+            self._held = None
+        while self.queue:
+            self.queue.popleft()[1].done_with()
+
+    def start_reading(self) -> None:
+        """Someone reads (again)."""
+        self.reading = True
+
+    def close(self) -> None:
+        """No event will follow."""
+        self.closed = True
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+
+class Watched:
+    """A child's events on their way: iterate it; pass each on with `ctx.emit`, changed or not, or drop it.
+
+    Attributes:
+        outcome: How the child's turn ended (an `Outcome`); `None` until the iteration has ended.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.flow = Flow()
+        self.outcome: Any = None
+        self.error: Exception | None = None
+
+    def __aiter__(self) -> "Watched":
+        return self
+
+    async def __anext__(self) -> Event:
+        event = await self.channel.receive()
+        if event is None:
+            self.raise_error()
+            raise StopAsyncIteration
+        return event
+
+    def raise_error(self) -> None:
+        """Raise what the child raised, once."""
+        error, self.error = self.error, None
+        if error is not None:
+            raise error

@@ -1,0 +1,324 @@
+"""What an event is made of: content parts, their wire form, and what makes them safe to store.
+
+A part is a slotted dataclass told apart by `kind`. On the wire it is an object with `kind` and camelCase names. Fields
+and kinds of a newer writer are kept (`extra`, `UnknownPart`) and written back as they came.
+"""
+
+import base64
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, ClassVar, TypeVar
+
+from agentflow.errors import InvalidEvent
+
+R = TypeVar("R")
+MAX_DEPTH = 100
+"""How deep JSON values may nest in a part or in state; parsers of stores and clients stop at about twice that."""
+
+_LAYOUTS: dict[Any, list[tuple[str, str, Any, type | None]]] = {}
+_UNSAFE = re.compile("[\x00\ud800-\udfff]")
+
+
+def _extra() -> Any:
+    return field(default=None, kw_only=True, repr=False)
+
+
+@dataclass(slots=True)
+class Text:
+    """Words, as they were said."""
+
+    text: str
+    extra: dict[str, Any] | None = _extra()
+    kind: ClassVar[str] = "text"
+
+
+@dataclass(slots=True)
+class Thinking:
+    """A model's reasoning. `signature` and `redacted` are the provider's own and go back to it verbatim."""
+
+    text: str = ""
+    signature: str | None = None
+    redacted: str | None = None
+    extra: dict[str, Any] | None = _extra()
+    kind: ClassVar[str] = "thinking"
+
+
+@dataclass(slots=True)
+class ToolCall:
+    """A model asks for a tool. `id` ties it to its `ToolResult`."""
+
+    id: str
+    name: str
+    args: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] | None = _extra()
+    kind: ClassVar[str] = "tool_call"
+
+
+@dataclass(slots=True)
+class ToolResult:
+    """What a tool answered: any JSON value. `id` is that of the `ToolCall`."""
+
+    id: str
+    name: str
+    result: Any = None
+    is_error: bool = False
+    extra: dict[str, Any] | None = _extra()
+    kind: ClassVar[str] = "tool_result"
+
+
+@dataclass(slots=True)
+class Blob:
+    """Bytes that travel with the event (an image, a document). On the wire `data` is base64."""
+
+    data: bytes
+    mime_type: str = "application/octet-stream"
+    name: str | None = None
+    extra: dict[str, Any] | None = _extra()
+    kind: ClassVar[str] = "blob"
+
+
+@dataclass(slots=True)
+class FileRef:
+    """A file that stays where it is, by its address."""
+
+    uri: str
+    mime_type: str | None = None
+    name: str | None = None
+    extra: dict[str, Any] | None = _extra()
+    kind: ClassVar[str] = "file"
+
+
+@dataclass(slots=True)
+class Data:
+    """A structured value (any JSON), for programs rather than for readers."""
+
+    value: Any
+    schema_name: str | None = None
+    extra: dict[str, Any] | None = _extra()
+    kind: ClassVar[str] = "data"
+
+
+@dataclass(slots=True)
+class ProviderBlock:
+    """A block that only its provider understands, kept raw so that it can be sent back."""
+
+    provider: str
+    block: dict[str, Any]
+    extra: dict[str, Any] | None = _extra()
+    kind: ClassVar[str] = "provider"
+
+
+@dataclass(slots=True)
+class UnknownPart:
+    """A part of a kind that this version doesn't know, exactly as it was read."""
+
+    raw: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """The kind that its writer gave it."""
+        return str(self.raw.get("kind", ""))
+
+
+Part = Text | Thinking | ToolCall | ToolResult | Blob | FileRef | Data | ProviderBlock | UnknownPart
+PARTS: dict[str, type[Any]] = {
+    cls.kind: cls for cls in (Text, Thinking, ToolCall, ToolResult, Blob, FileRef, Data, ProviderBlock)
+}
+_PART_TYPES = frozenset([*PARTS.values(), UnknownPart])
+
+
+def as_parts(value: Any) -> tuple[Part, ...]:
+    """`value` as parts: a string is one `Text`, a part is itself, a list holds parts, strings or their wire form.
+
+    Raises:
+        ValueError: Something in it is none of these.
+    """
+    if type(value) is tuple and all(type(item) in _PART_TYPES for item in value):
+        return value
+    if value is None:
+        return ()
+    if isinstance(value, (str, Mapping)) or type(value) in _PART_TYPES:
+        value = (value,)
+    if not isinstance(value, Sequence) or isinstance(value, (bytes, bytearray)):
+        raise ValueError(f"content must be text, a part or a list of parts, not {type(value).__name__}")
+    return tuple(_as_part(item) for item in value)
+
+
+def _as_part(item: Any) -> Part:
+    if type(item) in _PART_TYPES:
+        return item  # type: ignore[no-any-return]  # the line above is the check
+    if isinstance(item, str):
+        return Text(item)
+    if isinstance(item, Mapping):
+        return part_from_wire(item)
+    raise ValueError(f"a content part must be Text, ToolCall, Data, ... or a string, not {type(item).__name__}")
+
+
+def part_to_wire(part: Part) -> dict[str, Any]:
+    """The JSON object of a part."""
+    if type(part) is UnknownPart:
+        return part.raw
+    wire = {"kind": part.kind, **to_wire(part)}
+    if type(part) is Blob:
+        wire["data"] = base64.b64encode(part.data).decode("ascii")
+    return wire
+
+
+def part_from_wire(wire: Mapping[str, Any]) -> Part:
+    """The part that a JSON object holds; of an unknown kind, an `UnknownPart`.
+
+    Raises:
+        ValueError: A known kind lacks a field or has one of the wrong type.
+    """
+    cls = PARTS.get(wire.get("kind", ""))
+    if cls is None:
+        return UnknownPart(dict(wire))
+    part: Part = from_wire(cls, wire, skip="kind")
+    if isinstance(part, Blob) and isinstance(part.data, str):
+        part.data = base64.b64decode(part.data, validate=True)
+    return part
+
+
+def _layout(cls: Any) -> list[tuple[str, str, Any, type | None]]:
+    """Name, wire name, default and, where it is a plain one, the type of each field; `extra` apart. Worked out once."""
+    rows = _LAYOUTS.get(cls)
+    if rows is None:
+        plain: dict[Any, type] = {kind: kind for kind in (str, bool, int)}
+        rows = _LAYOUTS[cls] = []
+        for f in fields(cls):
+            if f.name != "extra":
+                default = f.default if f.default_factory is MISSING else f.default_factory()
+                rows.append((f.name, camel(f.name), default, plain.get(f.type)))
+    return rows
+
+
+def camel(name: str) -> str:
+    """`invocation_id` as ADK writes it on the wire: `invocationId`."""
+    head, *rest = name.split("_")
+    return head + "".join(word.title() for word in rest)
+
+
+def to_wire(record: Any) -> dict[str, Any]:
+    """The JSON object of a record: camelCase names, fields at their default left out, unknown fields put back."""
+    wire = {}
+    for name, alias, default, _ in _layout(type(record)):
+        value = getattr(record, name)
+        if value is not default and value != default:
+            wire[alias] = value
+    if record.extra:
+        wire.update(record.extra)
+    return wire
+
+
+def from_wire(cls: type[R], wire: Mapping[str, Any], *, skip: str = "") -> R:
+    """The record of type `cls` that a JSON object holds, written by either kind of name; the rest goes to `extra`.
+
+    Raises:
+        ValueError: A field is missing or of the wrong type.
+    """
+    known: dict[str, Any] = {}
+    rest = dict(wire)
+    rest.pop(skip, None)
+    for name, alias, default, plain in _layout(cls):
+        if alias in rest:
+            value = rest.pop(alias)
+        elif name in rest:
+            value = rest.pop(name)
+        elif default is MISSING:
+            raise ValueError(f"{cls.__name__} needs {alias!r}")
+        else:
+            continue
+        if plain is not None and type(value) is not plain:
+            raise ValueError(f"{cls.__name__}.{alias} must be {plain.__name__}, not {type(value).__name__}")
+        known[name] = value
+    return cls(**known, extra=rest or None)  # type: ignore[call-arg]  # every record has `extra`
+
+
+def clean_text(text: str) -> str:
+    """`text` with NUL and lone surrogates replaced by U+FFFD, so that every store and every client accepts it."""
+    if text.isascii() and "\x00" not in text:
+        return text
+    return _UNSAFE.sub("\ufffd", text)
+
+
+def clean_json(value: Any, where: str) -> tuple[Any, int]:
+    """A copy of a JSON value that every store accepts (text cleaned, NaN and infinities null), and its rough size.
+
+    The copy means that changing a list later doesn't change what was stored.
+
+    Args:
+        value: None, bool, int, float, str, or lists, tuples and string-keyed mappings of them.
+        where: What it is, for the error.
+
+    Raises:
+        InvalidEvent: It holds something else, or nests deeper than `MAX_DEPTH`.
+    """
+    return _clean(value, where, 0)
+
+
+def _clean(value: Any, where: str, depth: int) -> tuple[Any, int]:
+    if value is None or value is True or value is False:
+        return value, 5
+    if isinstance(value, str):
+        text = clean_text(str(value))
+        return text, len(text) + 2
+    if isinstance(value, int):
+        return int(value), max(8, value.bit_length() // 3)
+    if isinstance(value, float):
+        return (float(value) if math.isfinite(value) else None), 18
+    if depth >= MAX_DEPTH:
+        raise InvalidEvent(f"{where} nests deeper than {MAX_DEPTH} levels")
+    size = 2
+    if isinstance(value, Mapping):
+        clean: dict[str, Any] = {}
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise InvalidEvent(f"{where} has the key {key!r}: JSON keys are strings")
+            clean[clean_text(key)], weight = _clean(item, where, depth + 1)
+            size += weight + len(key) + 3
+        return clean, size
+    if isinstance(value, (list, tuple)):
+        items = []
+        for item in value:
+            cleaned, weight = _clean(item, where, depth + 1)
+            items.append(cleaned)
+            size += weight + 1
+        return items, size
+    raise InvalidEvent(
+        f"{where} holds a {type(value).__name__}, which JSON can't: store text, numbers, lists and mappings "
+        "(for a pydantic model, its `model_dump(mode='json')`)"
+    )
+
+
+def clean_part(part: Part) -> tuple[Part, int]:
+    """`part` itself or, where something in it had to change or could change later, a safe copy; and its rough size."""
+    match part:
+        case Text(text=text):
+            safe = clean_text(text)
+            return (part if safe is text else Text(safe, extra=part.extra)), len(safe)
+        case Thinking():
+            redacted = part.redacted
+            return Thinking(clean_text(part.text), part.signature, redacted, extra=part.extra), len(part.text) + len(
+                redacted or ""
+            )
+        case ToolCall():
+            args, size = clean_json(part.args, f"the arguments of tool call {part.name!r}")
+            return ToolCall(part.id, part.name, args, extra=part.extra), size
+        case ToolResult():
+            result, size = clean_json(part.result, f"the result of tool {part.name!r}")
+            return ToolResult(part.id, part.name, result, part.is_error, extra=part.extra), size
+        case Blob():
+            return Blob(bytes(part.data), part.mime_type, part.name, extra=part.extra), len(part.data) * 4 // 3
+        case Data():
+            value, size = clean_json(part.value, "a data part")
+            return Data(value, part.schema_name, extra=part.extra), size
+        case ProviderBlock():
+            block, size = clean_json(part.block, f"a block of {part.provider!r}")
+            return ProviderBlock(part.provider, block, extra=part.extra), size
+        case UnknownPart():
+            raw, size = clean_json(part.raw, "a part of unknown kind")
+            return UnknownPart(raw), size
+        case FileRef():
+            return FileRef(clean_text(part.uri), part.mime_type, part.name, extra=part.extra), len(part.uri)

@@ -1,0 +1,1 @@
+"""The document analysis of `agentflow demo`: its text, its analysts, its agents."""

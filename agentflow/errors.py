@@ -1,0 +1,187 @@
+"""Every error agentflow raises on purpose, in one tree.
+
+    AgentflowError
+    ├── ConfigError            the program is wrong: fix the code
+    │   └── ContextEnded       a context was used after its agent's turn
+    ├── InvalidEvent           an agent emitted what is no event, or one that can't be stored
+    ├── SessionError           the session can't take this run or this write
+    │   ├── SessionNotFound
+    │   ├── SessionExists
+    │   ├── SessionBusy        another run holds it
+    │   └── StaleSession       someone else wrote first
+    ├── RunNotFound            nothing to attach to
+    ├── RunError               this run failed: `.agent`, `.branch`, `.invocation_id`
+    │   ├── AgentTimeout       also a `TimeoutError`
+    │   ├── LimitExceeded      a budget ran out: `.limit`, `.spent`
+    │   ├── StateConflict      two branches wrote one key: `.key`, `.branches`
+    │   └── PluginError        a hook failed: `.plugin`, `.hook`
+    └── ServiceError           storage failed; nothing was written
+        └── CommitUnknown      storage didn't answer in time: written or not, nobody knows
+
+Cancellation is not here: it is the backend's own and always passes through. What an agent's own code raises stays what
+it is; a note on it (`__notes__`) names the agent, the branch and the run.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class AgentflowError(Exception):
+    """Base of every error that agentflow raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Keyword-only constructors don't survive the default pickling, and durable runs carry errors between processes.
+        return _rebuild, (type(self), self.args, self.__dict__.copy())
+
+
+def _rebuild(kind: type[AgentflowError], args: tuple[Any, ...], fields: dict[str, Any]) -> AgentflowError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
+
+
+class ConfigError(AgentflowError):
+    """The program is wrong: a name, a tree or a setting that can't work. Nothing has run."""
+
+
+class ContextEnded(ConfigError):
+    """A context was used after the turn of its agent had ended."""
+
+
+class InvalidEvent(AgentflowError):
+    """An agent emitted something that is no `Event`, or an event that no store can take. It was not stored."""
+
+
+class SessionError(AgentflowError):
+    """The session can't take this run or this write. Nothing was stored."""
+
+
+class SessionNotFound(SessionError):
+    """There is no such session."""
+
+
+class SessionExists(SessionError):
+    """A session with this id is there already."""
+
+
+class SessionBusy(SessionError):
+    """Another run holds the session, and waiting was not wanted or would never end."""
+
+
+class StaleSession(SessionError):
+    """The session has moved on since it was read: read it again, then write.
+
+    Attributes:
+        expected: The version that the writer had read.
+        actual: The version that the session has.
+    """
+
+    def __init__(self, message: str, *, expected: int, actual: int) -> None:
+        super().__init__(message)
+        self.expected = expected
+        self.actual = actual
+
+
+class RunNotFound(AgentflowError):
+    """The Runner knows no run of this id."""
+
+
+class RunError(AgentflowError):
+    """One run failed.
+
+    Attributes:
+        agent: Path of the agent that failed, for instance `"team.critic"`; empty for the run itself.
+        branch: Its branch, dotted; empty for the root's line.
+        invocation_id: Id of the run.
+    """
+
+    def __init__(self, message: str, *, agent: str = "", branch: str = "", invocation_id: str = "") -> None:
+        super().__init__(message)
+        self.agent = agent
+        self.branch = branch
+        self.invocation_id = invocation_id
+
+
+class AgentTimeout(RunError, TimeoutError):
+    """An agent or a branch was still at work when its time was up.
+
+    Attributes:
+        seconds: The time it had.
+    """
+
+    def __init__(
+        self, message: str, *, seconds: float, agent: str = "", branch: str = "", invocation_id: str = ""
+    ) -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.seconds = seconds
+
+
+class LimitExceeded(RunError):
+    """A run's budget ran out.
+
+    Attributes:
+        limit: Which one: a field name of `Limits`.
+        spent: What the run had spent by then, by the same names.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        limit: str,
+        spent: Mapping[str, float],
+        agent: str = "",
+        branch: str = "",
+        invocation_id: str = "",
+    ) -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.limit = limit
+        self.spent = dict(spent)
+
+
+class StateConflict(RunError):
+    """Two branches of one Parallel wrote the same key and its `on_conflict` is `"error"`.
+
+    Attributes:
+        key: The state key.
+        branches: Both branches, the first writer's first.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        key: str,
+        branches: tuple[str, str],
+        agent: str = "",
+        branch: str = "",
+        invocation_id: str = "",
+    ) -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.key = key
+        self.branches = branches
+
+
+class PluginError(RunError):
+    """A plugin's hook failed; `__cause__` is what it raised.
+
+    Attributes:
+        plugin: Name of the plugin.
+        hook: Name of its method.
+    """
+
+    def __init__(
+        self, message: str, *, plugin: str, hook: str, agent: str = "", branch: str = "", invocation_id: str = ""
+    ) -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.plugin = plugin
+        self.hook = hook
+
+
+class ServiceError(AgentflowError):
+    """A service (sessions, artifacts, memory) failed; nothing was written."""
+
+
+class CommitUnknown(ServiceError):
+    """Storage did not answer in time: the write may or may not have happened. Never retried blindly."""

@@ -1,0 +1,148 @@
+"""Who sees what: the fork and join of branches, read off the log.
+
+An agent sees its ancestors' events from before its fork, its own branch's, and those of every parallel group that had
+gathered before its current step in its own line. Failed attempts and branches that lost a race are left out. All of it
+follows from the stored events alone, so a live run and one that is read back agree.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from agentflow.events import (
+    AgentComplete,
+    AgentParallelComplete,
+    AgentParallelStart,
+    AgentStart,
+    Event,
+    GatherComplete,
+    ScatterStart,
+)
+
+
+class _Line:
+    """What was said on one instance of a branch: its events and, at each join, the lines that joined."""
+
+    __slots__ = ("attempts", "fork", "items", "owner", "parent")
+
+    def __init__(self, parent: "_Line | None" = None, fork: int = 0) -> None:
+        self.parent = parent
+        self.fork = fork
+        self.items: list[Event | list[_Line]] = []
+        self.attempts: dict[str, int] = {}
+        self.owner = ""
+
+    def events(self, end: int | None = None) -> Iterator[Event]:
+        """Its events up to item `end`, joined groups in the order in which they were committed."""
+        for item in self.items[:end]:
+            if isinstance(item, list):
+                joined = [event for line in item for event in line.events()]
+                joined.sort(key=_serial)
+                yield from joined
+            else:
+                yield item
+
+
+def _serial(event: Event) -> int:
+    return event.serial or 0
+
+
+class _OpenGroup:
+    __slots__ = ("children", "fork", "parent")
+
+    def __init__(self, parent: _Line) -> None:
+        self.parent = parent
+        self.fork = len(parent.items)
+        self.children: dict[str, _Line] = {}
+
+
+class History:
+    """An index of a session's events by line. Feed it each committed event once, in serial order.
+
+    Adding costs the same whatever came before; `visible` costs what it returns.
+    """
+
+    def __init__(self, events: Iterable[Event] = ()) -> None:
+        self._root = _Line()
+        self._lines: dict[tuple[str, str], _Line] = {}
+        self._groups: dict[tuple[str, str, str], _OpenGroup] = {}
+        self.serial = 0
+        for event in events:
+            self.add(event)
+
+    def add(self, event: Event) -> None:
+        """Take in the next committed event."""
+        self.serial = event.serial or self.serial
+        record = event.lifecycle
+        if record is None:
+            self._line(event).items.append(event)
+        elif isinstance(record, AgentStart):
+            self._start(event, record)
+        elif isinstance(record, ScatterStart):
+            self._groups[event.invocation_id, event.branch, record.agent_name] = _OpenGroup(self._line(event))
+        elif isinstance(record, GatherComplete):
+            group = self._groups.pop((event.invocation_id, event.branch, record.agent_name), None)
+            if group is not None:
+                joined = [line for branch, line in group.children.items() if branch not in record.hidden]
+                group.parent.items.append(joined)
+        elif isinstance(record, AgentComplete) and not isinstance(record, AgentParallelComplete):
+            self._end(event)
+
+    def visible(self, invocation_id: str, branch: str) -> list[Event]:
+        """What an agent of this run on this (dotted) branch sees now, lifecycle events aside, oldest first."""
+        line = self._lines.get((invocation_id, branch)) if branch else self._root
+        if line is None:
+            line = self._make(invocation_id, branch)
+        chain: list[tuple[_Line, int | None]] = [(line, None)]
+        while line.parent is not None:
+            chain.append((line.parent, line.fork))
+            line = line.parent
+        return [event for line, end in reversed(chain) for event in line.events(end)]
+
+    def _line(self, event: Event) -> _Line:
+        if not event.branch:
+            return self._root
+        line = self._lines.get((event.invocation_id, event.branch))
+        return line if line is not None else self._make(event.invocation_id, event.branch)
+
+    def _make(self, run: str, branch: str) -> _Line:
+        """A line for a branch: forked where its group opened or, outside of a group, where its parent is now."""
+        segments = branch.split(".")
+        above = ".".join(segments[:-2])
+        group = self._groups.get((run, above, segments[-2])) if len(segments) > 1 else None
+        if group is not None:
+            line = group.children[branch] = _Line(group.parent, group.fork)
+        else:
+            parent = self._lines.get((run, above)) if above else self._root
+            parent = parent or self._make(run, above)
+            line = _Line(parent, len(parent.items))
+        self._lines[run, branch] = line
+        return line
+
+    def _start(self, event: Event, record: AgentStart) -> None:
+        if record.attempt == 1 and (record.own_branch or isinstance(record, AgentParallelStart)):
+            line = self._make(event.invocation_id, event.branch)  # a new instance, also where the name was used before
+            line.owner = event.path if record.own_branch else ""
+        else:
+            line = self._line(event)
+        if record.attempt > 1:
+            del line.items[line.attempts.get(event.path, len(line.items)) :]
+        else:
+            line.attempts[event.path] = len(line.items)
+
+    def _end(self, event: Event) -> None:
+        """A child that ran beside others of its parent has a branch of its own, and joins when it ends."""
+        line = self._lines.get((event.invocation_id, event.branch))
+        if line is not None and line.parent is not None and line.owner and line.owner == event.path:
+            line.parent.items.append([line])
+
+
+def visible_by_prefix(events: Iterable[Event], branch: str) -> list[Event]:
+    """adk-go's rule: an event is seen if either branch is empty, both are equal, or the event's is a prefix.
+
+    Source: adk-go `internal/llminternal/contents_processor.go`, `eventBelongsToBranch`.
+    """
+    return [
+        event
+        for event in events
+        if event.lifecycle is None
+        and (not branch or not event.branch or branch == event.branch or branch.startswith(event.branch + "."))
+    ]

@@ -1,0 +1,1 @@
+"""Who thinks: what a model is asked and what it answers."""

@@ -1,0 +1,127 @@
+"""How often, how long, how much: retries and limits."""
+
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agentflow.errors import AgentflowError, ConfigError, ServiceError
+
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)?\s*")
+_UNITS = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds(value: float | str | None, what: str) -> float | None:
+    """A duration in seconds; `"5m"`, `"90s"`, `"1.5h"`, `"200ms"` are understood. `None` stays `None`.
+
+    Raises:
+        ConfigError: It is no duration, or not above zero.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value)
+        if match is None:
+            raise ConfigError(f"{what} must be seconds or a string like '5m', not {value!r}")
+        value = float(match[1]) * _UNITS[match[2]]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise ConfigError(f"{what} must be a number of seconds above 0, or None for no limit, not {value!r}")
+    return float(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Try an agent again when it fails.
+
+    Attributes:
+        attempts: How often in all, the first included.
+        delay: Seconds before the second attempt; each further wait is `factor` times longer, up to `max_delay`.
+        jitter: Share of each wait that is drawn at random, 0 to 1, so that branches don't retry in step.
+        on: Which exceptions are worth it: types, or a function of the exception. By default any `Exception` but
+            agentflow's own, which say that trying again can't help.
+    """
+
+    attempts: int = 3
+    delay: float = 1.0
+    factor: float = 2.0
+    max_delay: float = 60.0
+    jitter: float = 0.0
+    on: tuple[type[Exception], ...] | Callable[[Exception], bool] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int) or self.attempts < 1:
+            raise ConfigError(f"Retry attempts must be a whole number of at least 1, not {self.attempts!r}")
+        if self.delay < 0 or self.max_delay < 0 or self.factor < 1 or not 0 <= self.jitter <= 1:
+            raise ConfigError(f"Retry needs delay and max_delay >= 0, factor >= 1 and jitter from 0 to 1: {self!r}")
+
+    def covers(self, error: Exception) -> bool:
+        """Whether this error is one to try again after."""
+        if self.on is None:
+            # A service may recover and a step's own time may suffice next time; the rest of our errors are verdicts.
+            return not isinstance(error, AgentflowError) or (
+                isinstance(error, (ServiceError, TimeoutError)) and getattr(error, "retryable", True)
+            )
+        if isinstance(self.on, tuple):
+            return isinstance(error, self.on)
+        return self.on(error)
+
+    def wait(self, attempt: int, rng: random.Random) -> float:
+        """Seconds to wait after failed attempt number `attempt`, from 1."""
+        full = min(self.max_delay, self.delay * self.factor ** (attempt - 1))
+        return full * (1 - self.jitter * rng.random())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one run may spend, its sub-agents included. `None` is no limit; what is charged is in `Spent`.
+
+    Attributes:
+        model_calls: Calls of any model.
+        tokens: Input and output tokens together.
+        cost: US dollars, where the price is known.
+        seconds: Wall-clock seconds, waits for the consumer included.
+        events: Events stored, lifecycle events aside.
+    """
+
+    model_calls: int | None = 500
+    tokens: int | None = None
+    cost: float | None = None
+    seconds: float | None = None
+    events: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("model_calls", "tokens", "cost", "seconds", "events"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0):
+                raise ConfigError(f"Limits({name}=...) must be above 0, or None for no limit, not {value!r}")
+
+
+@dataclass(slots=True)
+class Spent:
+    """What a run has spent so far; the names are those of `Limits`."""
+
+    model_calls: int = 0
+    tokens: int = 0
+    cost: float = 0.0
+    seconds: float = 0.0
+    events: int = 0
+
+    def exceeded(self, limits: Limits) -> str | None:
+        """The first limit that is overrun, if any."""
+        for name in ("model_calls", "tokens", "cost", "events"):
+            limit = getattr(limits, name)
+            if limit is not None and getattr(self, name) > limit:
+                return name
+        return None
+
+    def as_dict(self) -> dict[str, float]:
+        """The figures by name."""
+        return {
+            "model_calls": self.model_calls,
+            "tokens": self.tokens,
+            "cost": self.cost,
+            "seconds": self.seconds,
+            "events": self.events,
+        }
+
+

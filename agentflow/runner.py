@@ -1,0 +1,699 @@
+"""A message in, a stream of stored events out."""
+
+import asyncio
+import logging
+import random
+import time as _time
+import uuid
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import anyio
+from anyio.abc import TaskGroup
+from opentelemetry.trace import INVALID_SPAN, Span
+
+from agentflow import tracing
+from agentflow._hooks import Hooks, call_hook, plugin_name
+from agentflow._invocation import Invocation, Place, Scheduler
+from agentflow._streams import Channel, clock, ticket_maker
+from agentflow.content import Part, as_parts
+from agentflow.core import Agent, InvocationContext, Plugin, Services, as_event, take_turn
+from agentflow.errors import ConfigError, PluginError, RunNotFound, SessionBusy
+from agentflow.events import Actions, AgentStart, Event, Usage, build_event
+from agentflow.outcome import Outcome
+from agentflow.policies import Limits, seconds
+from agentflow.services.artifacts import ArtifactService
+from agentflow.services.inmemory import (
+    InMemoryArtifactService,
+    InMemoryMemoryService,
+    InMemorySessionService,
+    check_key,
+)
+from agentflow.services.memory import MemoryService
+from agentflow.services.sessions import SessionKey, SessionService
+
+logger = logging.getLogger(__name__)
+
+Message = str | Part | Sequence[Part | str] | None
+RunStatus = Literal["pending", "running", "ok", "error", "cancelled"]
+OnBusy = Literal["wait", "reject"]
+OnConsumerGone = Literal["cancel", "detach", "drain"]
+
+_KEPT = 256
+"""How many finished, detached runs a Runner keeps for `attach`."""
+
+_inside: ContextVar[tuple["_Live", ...]] = ContextVar("agentflow_runs", default=())
+
+
+@dataclass(slots=True, kw_only=True)
+class RunResult:
+    """What came of a run.
+
+    Attributes:
+        status: `ok`, `error` or `cancelled`.
+        text: The last words; see `Outcome.text`. Of a run that didn't end well, what it had said.
+        output: The last structured value, else the text.
+        outcomes: How each branch ended, by its dotted name.
+        usage: What models charged for.
+        error: What went wrong.
+        reason: Why it was cancelled.
+        duration: Seconds.
+    """
+
+    status: RunStatus
+    text: str
+    output: Any
+    outcomes: Mapping[str, Outcome]
+    usage: Usage
+    error: BaseException | None
+    reason: str
+    duration: float
+
+
+class _Live:
+    """One run as its Runner knows it. It outlives the handle and never refers to it."""
+
+    def __init__(self, invocation: Invocation, policy: OnConsumerGone, teardown_timeout: float) -> None:
+        self.invocation = invocation
+        self.policy = policy
+        self.teardown_timeout = teardown_timeout
+        self.scope = anyio.CancelScope()
+        self.done = anyio.Event()
+        self.status: RunStatus = "running"
+        self.error: BaseException | None = None
+        self.error_seen = False
+        self.result: RunResult | None = None
+        self.span: Span = INVALID_SPAN
+        self.root: InvocationContext | None = None
+        self.began = invocation.now()
+        self.detached = False
+        self.attached = True
+
+    def cancel(self, reason: str) -> None:
+        if not self.done.is_set():
+            if not self.invocation.stopping:
+                self.invocation.reason = reason
+            self.invocation.stopping = True
+            self.scope.cancel()
+
+    def gone(self) -> None:
+        """The handle was dropped without leaving its block."""
+        if self.attached and not self.done.is_set():
+            self.attached = False
+            if self.policy == "cancel":
+                self.cancel("its handle was dropped")
+            self.detached = True
+            self.invocation.channel.stop_reading()
+
+    def unfinished(self) -> list[str]:
+        return sorted(ctx.path for ctx in self.invocation.active)
+
+    async def wait_end(self) -> None:
+        """Wait for a cancelled run within the grace period; report by name who refuses to end."""
+        with anyio.CancelScope(shield=True), anyio.move_on_after(self.teardown_timeout):
+            await self.done.wait()
+        if not self.done.is_set():
+            logger.error(
+                "run %s: still at work %g s after it was cancelled: %s. The Runner's exit waits for them",
+                self.invocation.id, self.teardown_timeout, ", ".join(self.unfinished()),
+            )  # fmt: skip
+
+
+class _Turns:
+    """Whose turn it is in each session of one store: one run at a time, first come first served."""
+
+    def __init__(self) -> None:
+        self.holders: dict[SessionKey, object] = {}
+        self.waiting: dict[SessionKey, deque[tuple[object, anyio.Event]]] = {}
+
+    async def take(self, key: SessionKey, who: object, on_busy: OnBusy) -> None:
+        if key not in self.holders:
+            self.holders[key] = who
+            return
+        if any(live.invocation.key == key for live in _inside.get()):
+            raise SessionBusy(
+                f"session {key.session_id!r} is held by the run that this one is started from: it would wait for itself"
+            )
+        if on_busy == "reject":
+            raise SessionBusy(f"session {key.session_id!r} is busy with another run (on_busy='reject')")
+        event = anyio.Event()
+        entry = (who, event)
+        self.waiting.setdefault(key, deque()).append(entry)
+        try:
+            await event.wait()
+        except BaseException:
+            if self.holders.get(key) is who:
+                self.give(key)
+            else:
+                self.waiting[key].remove(entry)
+            raise
+
+    def give(self, key: SessionKey) -> None:
+        queue = self.waiting.get(key)
+        if queue:
+            self.holders[key], event = queue.popleft()
+            event.set()
+        else:
+            self.waiting.pop(key, None)
+            self.holders.pop(key, None)
+
+
+_turns: "weakref.WeakKeyDictionary[SessionService, _Turns]" = weakref.WeakKeyDictionary()
+
+
+class Run:
+    """One run: enter it, iterate it, leave it.
+
+    `async with runner.run(...) as run: async for event in run: ...`. Iterating raises what the run raised, after its
+    last event. Leaving the block early does what `on_consumer_gone` says: by default the run is cancelled, and the
+    block is left when all of it has ended. It may be left, closed and cancelled from any task.
+
+    Attributes:
+        id: The run's id, from when the block is entered.
+        position: The `serial` of the last event that this handle gave.
+    """
+
+    def __init__(self, runner: "Runner", start: Callable[[], Any]) -> None:
+        self._runner = runner
+        self._start = start
+        self._live: _Live | None = None
+        self._backlog: deque[Event] = deque()
+        self._entered = False
+        self._read = False
+        self._finalizer: weakref.finalize[Any, Any] | None = None
+        self.position = 0
+
+    async def __aenter__(self) -> Self:
+        if self._entered:
+            raise ConfigError("a run is entered once: call runner.run(...) again for another")
+        self._entered = True
+        self._live, self._backlog = await self._start()
+        self._finalizer = weakref.finalize(self, _drop, self._live, _loop_caller())
+        self._finalizer.atexit = False
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._leave()
+        live = self._known()
+        if live.error is not None and not live.error_seen and not live.detached:
+            live.error_seen = True
+            if error is None:
+                raise live.error
+            logger.error("run %s failed while it was left", live.invocation.id, exc_info=live.error)
+
+    async def aclose(self) -> None:
+        """What leaving the block does."""
+        if self._live is not None:
+            await self._leave()
+
+    async def _leave(self) -> None:
+        live = self._known()
+        if self._finalizer is not None:
+            self._finalizer.detach()
+            self._finalizer = None
+        if not live.attached:
+            return
+        channel = live.invocation.channel
+        if live.done.is_set():
+            channel.stop_reading()
+        elif live.policy == "detach" and not live.invocation.stopping:
+            live.detached = True
+            channel.stop_reading()
+        elif live.policy == "drain" and not live.invocation.stopping:
+            channel.stop_reading()
+            await live.done.wait()
+        else:
+            live.cancel("its consumer left")
+            await live.wait_end()
+            channel.stop_reading()
+        live.attached = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        live = self._live
+        if live is None:
+            raise ConfigError("enter the run first: async with runner.run(...) as run")
+        self._read = True
+        if self._backlog:
+            event = self._backlog.popleft()
+            self.position = event.serial or self.position
+            return event
+        if live.attached:
+            while (received := await live.invocation.channel.receive()) is not None:
+                if received.serial is None:
+                    return received
+                if received.serial > self.position:
+                    self.position = received.serial
+                    return received
+        if live.error is not None and not live.error_seen:
+            live.error_seen = True
+            raise live.error
+        raise StopAsyncIteration
+
+    def _known(self) -> _Live:
+        if self._live is None:
+            raise ConfigError("enter the run first: async with runner.run(...) as run")
+        return self._live
+
+    @property
+    def id(self) -> str:
+        """The run's id (`invocation_id` of its events)."""
+        return self._known().invocation.id
+
+    @property
+    def session(self) -> SessionKey:
+        """The session it belongs to."""
+        return self._known().invocation.key
+
+    @property
+    def status(self) -> RunStatus:
+        """`pending` before the block is entered, then `running`, then how it ended."""
+        return self._live.status if self._live is not None else "pending"
+
+    @property
+    def usage(self) -> Usage:
+        """What models have charged so far."""
+        return self._known().invocation.usage
+
+    @property
+    def unfinished(self) -> list[str]:
+        """Paths of the agents whose turn has not ended."""
+        return self._known().unfinished()
+
+    @property
+    def result(self) -> RunResult:
+        """What came of it.
+
+        Raises:
+            ConfigError: It is still going on.
+        """
+        result = self._known().result
+        if result is None:
+            raise ConfigError("the run is still going on: read its events to the end, or `await run.wait()`")
+        return result
+
+    def cancel(self, reason: str = "cancelled") -> None:
+        """Stop the run: every agent is cancelled, the reason is stored, and the stream ends after the last event."""
+        self._known().cancel(reason)
+
+    async def wait(self) -> RunResult:
+        """Let the run end, and return what came of it. Events that nobody has begun to read are dropped.
+
+        Raises:
+            Exception: What the run raised.
+        """
+        live = self._known()
+        if not self._read:
+            self._read = True
+            live.invocation.channel.stop_reading()
+        await live.done.wait()
+        if live.error is not None and not live.error_seen:
+            live.error_seen = True
+            raise live.error
+        return self.result
+
+
+def _loop_caller() -> Callable[[Callable[[], None]], object]:
+    """What calls a function in the running event loop, from anywhere."""
+    if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
+        return asyncio.get_running_loop().call_soon_threadsafe
+    from trio.lowlevel import current_trio_token  # present, since it is running
+
+    return current_trio_token().run_sync_soon
+
+
+def _drop(live: _Live, call: Callable[[Callable[[], None]], object]) -> None:
+    try:
+        call(live.gone)
+    except RuntimeError:  # the event loop has ended, and the run with it
+        logger.debug("run %s was dropped after its event loop", live.invocation.id)
+
+
+class Runner:
+    """Runs an agent tree: enter it once, start any number of runs, leave it to end them all.
+
+    Args:
+        agent: The root of the tree.
+        app_name: What sessions are filed under; by default the root's name.
+        sessions: Where events are stored; by default in memory, for as long as the Runner.
+        artifacts: Where files are stored; by default in memory.
+        memory: What is remembered across sessions; by default in memory.
+        plugins: Who watches and steps in, in order.
+        limits: What each run may spend; `run(limits=...)` overrides it.
+        teardown_timeout: Seconds that a cancelled run has to end before the agents that refuse are reported by name.
+        max_event_bytes: Size limit of one event as JSON.
+        visibility: `"join"`, or `"prefix"` for adk-go's rule of who sees what, for those who compare.
+        on_exit: What leaving the Runner does with runs that go on (detached ones): `"cancel"` or `"wait"`.
+        time: What tells the time of events: seconds since the epoch.
+        new_id: What makes run ids.
+        seed: For all randomness of a run (jitter of retries).
+        scheduler: For tests: who goes on next; see `agentflow.testing.SeededScheduler`.
+
+    Raises:
+        ConfigError: A setting can't work.
+
+    Source: adk-go `runner/runner.go`; the order of hooks, append and hand-over is the same.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        *,
+        app_name: str | None = None,
+        sessions: SessionService | None = None,
+        artifacts: ArtifactService | None = None,
+        memory: MemoryService | None = None,
+        plugins: Sequence[Plugin] = (),
+        limits: Limits | None = None,
+        teardown_timeout: float = 5.0,
+        max_event_bytes: int = 16 * 1024 * 1024,
+        visibility: Literal["join", "prefix"] = "join",
+        on_exit: Literal["cancel", "wait"] = "cancel",
+        time: Callable[[], float] = _time.time,
+        new_id: Callable[[], str] | None = None,
+        seed: int | None = None,
+        scheduler: Scheduler | None = None,
+    ) -> None:
+        if not isinstance(agent, Agent):
+            hint = "; wrap a function with @agent" if callable(agent) else ""
+            raise ConfigError(f"a Runner needs an agent, not {agent!r}{hint}")
+        for what, value, kind in (
+            ("sessions", sessions, SessionService),
+            ("artifacts", artifacts, ArtifactService),
+            ("memory", memory, MemoryService),
+        ):
+            if value is not None and not isinstance(value, kind):
+                raise ConfigError(f"Runner: {what} must be a {kind.__name__}, not {value!r}")
+        _one_of("visibility", visibility, ("join", "prefix"))
+        _one_of("on_exit", on_exit, ("cancel", "wait"))
+        if isinstance(max_event_bytes, bool) or not isinstance(max_event_bytes, int) or max_event_bytes < 1024:
+            raise ConfigError(f"Runner: max_event_bytes must be at least 1024, not {max_event_bytes!r}")
+        self.agent = agent
+        self.app_name = agent.name if app_name is None else app_name
+        self.sessions = sessions or InMemorySessionService(time=time)
+        self.artifacts = artifacts or InMemoryArtifactService(time=time)
+        self.memory = memory or InMemoryMemoryService()
+        self.limits = limits or Limits()
+        self.teardown_timeout = seconds(teardown_timeout, "Runner: teardown_timeout") or 0.0
+        self._own = [own for own, given in ((self.sessions, sessions), (self.artifacts, artifacts), (self.memory, memory))
+                     if given is None]  # fmt: skip
+        self._hooks = Hooks(plugins, Plugin)
+        self._services = Services(self.artifacts, self.memory, self._hooks)
+        self._max_event_bytes = max_event_bytes
+        self._visibility = visibility
+        self._on_exit = on_exit
+        self._time = time
+        self._new_id = new_id or (lambda: f"e-{uuid.uuid4()}")
+        self._seed = seed
+        self._scheduler = scheduler
+        self._tasks: TaskGroup | None = None
+        self._tracing: tracing.Tracing | None = None
+        self._live: dict[str, _Live] = {}
+        self._kept: OrderedDict[str, _Live] = OrderedDict()
+
+    async def __aenter__(self) -> Self:
+        if self._tasks is not None:
+            raise ConfigError("this Runner is entered already; enter it once and start any number of runs")
+        tasks = anyio.create_task_group()
+        await tasks.__aenter__()
+        self._tasks = tasks
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        tasks = self._tasks
+        assert tasks is not None
+        self._tasks = None  # no new runs
+        lives = list(self._live.values())
+        if self._on_exit == "cancel" or error is not None:
+            for live in lives:
+                live.cancel("its Runner ended")
+            for live in lives:
+                await live.wait_end()
+        else:
+            for live in lives:
+                if not live.attached:
+                    live.invocation.channel.stop_reading()
+        cancelled = error is not None and not isinstance(error, Exception)
+        try:
+            await tasks.__aexit__(*((kind, error, trace) if cancelled else (None, None, None)))
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._close()
+
+    async def _close(self) -> None:
+        failures = []
+        for plugin in self._hooks.having("close"):
+            with anyio.move_on_after(self.teardown_timeout) as scope:
+                try:
+                    await plugin.close()
+                except Exception as raised:
+                    failures.append((plugin, raised))
+            if scope.cancelled_caught:
+                logger.error("plugin %r was not closed within %g s", plugin_name(plugin), self.teardown_timeout)
+        for service in self._own:
+            await service.aclose()
+        for plugin, failure in failures:
+            name = plugin_name(plugin)
+            raise PluginError(f"plugin {name!r} failed in close: {failure}", plugin=name, hook="close") from failure
+
+    def run(
+        self,
+        message: Message = None,
+        *,
+        user_id: str = "user",
+        session_id: str | None = None,
+        state: Mapping[str, Any] | None = None,
+        lookahead: int = 0,
+        limits: Limits | None = None,
+        on_busy: OnBusy = "wait",
+        on_consumer_gone: OnConsumerGone = "cancel",
+    ) -> Run:
+        """A run, to be entered: `async with runner.run("...") as run`.
+
+        Args:
+            message: What the user says: text, a part, or a list of them; `None` says nothing.
+            user_id: Whose session it is.
+            session_id: An existing session goes on; one that isn't there is made; `None` makes a new one.
+            state: Written to the session with the user's message.
+            lookahead: How many events each branch may be ahead of the reader. 0 is lock-step: an agent goes on when
+                its event has been read and the next one asked for.
+            limits: What this run may spend.
+            on_busy: When another run holds the session: `"wait"` for it, or `"reject"` with `SessionBusy`.
+            on_consumer_gone: When the block is left early: `"cancel"` the run, `"detach"` (it goes on in the Runner;
+                see `attach`), or `"drain"` (the block is left when it has ended).
+
+        Raises:
+            ConfigError: A setting can't work. On entering: the Runner is not entered.
+            SessionBusy: On entering; nothing is stored.
+        """
+        try:
+            parts = as_parts(message)
+        except ValueError as error:
+            raise ConfigError(f"run: {error}") from error
+        if isinstance(lookahead, bool) or not isinstance(lookahead, int) or lookahead < 0:
+            raise ConfigError(f"run: lookahead must be a whole number, 0 or more, not {lookahead!r}")
+        _one_of("on_busy", on_busy, ("wait", "reject"))
+        _one_of("on_consumer_gone", on_consumer_gone, ("cancel", "detach", "drain"))
+        key = SessionKey(*check_key(self.app_name, user_id, session_id))
+
+        async def start() -> tuple[_Live, deque[Event]]:
+            turns = _turns.get(self.sessions)
+            if turns is None:
+                turns = _turns[self.sessions] = _Turns()
+            self._running_group()
+            token = object()
+            await turns.take(key, token, on_busy)
+            try:
+                session = await self.sessions.get(key, recent=0) or await self.sessions.create(*key)
+                live = self._make(key, dict(session.state), lookahead, limits or self.limits, on_consumer_gone)
+                self._live[live.invocation.id] = live
+                self._running_group().start_soon(
+                    self._host, live, turns, parts, dict(state or {}), name=f"agentflow run {live.invocation.id}"
+                )
+            except BaseException:
+                turns.give(key)
+                raise
+            return live, deque()
+
+        return Run(self, start)
+
+    def attach(self, run_id: str, *, after: int = 0) -> Run:
+        """Read on in a run that was detached: first what was stored after position `after`, then what comes.
+
+        Args:
+            run_id: `run.id`.
+            after: `run.position` of the handle that was left; 0 is from the beginning.
+
+        Raises:
+            RunNotFound: On entering: the Runner doesn't know this run.
+            ConfigError: On entering: someone reads it already.
+        """
+
+        async def start() -> tuple[_Live, deque[Event]]:
+            live = self._live.get(run_id) or self._kept.get(run_id)
+            if live is None:
+                raise RunNotFound(f"this Runner has no run {run_id!r}: it ended long ago, or belongs to another Runner")
+            if live.attached and not live.done.is_set():
+                raise ConfigError(f"run {run_id!r} is being read already")
+            live.attached, live.detached = True, False
+            live.invocation.channel.start_reading()
+            session = await self.sessions.get(live.invocation.key, after=after)
+            events = session.events if session is not None else []
+            return live, deque(event for event in events if event.invocation_id == run_id and event.author != "user")
+
+        return Run(self, start)
+
+    def _running_group(self) -> TaskGroup:
+        if self._tasks is None:
+            raise ConfigError("enter the Runner first: async with Runner(agent) as runner (or use runner.run_sync)")
+        return self._tasks
+
+    def _make(
+        self, key: SessionKey, state: dict[str, Any], lookahead: int, limits: Limits, policy: OnConsumerGone
+    ) -> _Live:
+        if self._tracing is None and (tracing.enabled() or tracing.metering()):
+            self._tracing = tracing.Tracing()
+        run = Invocation(
+            id=self._new_id(),
+            key=key,
+            sessions=self.sessions,
+            channel=Channel(ticket_maker()),
+            now=clock(),
+            time=self._time,
+            limits=limits,
+            lookahead=lookahead,
+            max_event_bytes=self._max_event_bytes,
+            visibility=self._visibility,
+            rng=random.Random(self._seed),  # noqa: S311 - jitter, no secrets
+            tracing=self._tracing,
+            scheduler=self._scheduler,
+        )
+        run.state = state
+        if self._hooks.having("on_event"):
+            run.on_event = self._on_event
+        live = _Live(run, policy, self.teardown_timeout)
+        if run.tracing is not None:
+            live.span = run.tracing.start_run(self.app_name, run.id, key.session_id, key.user_id)
+        return live
+
+    async def _host(self, live: _Live, turns: _Turns, parts: tuple[Part, ...], state: dict[str, Any]) -> None:
+        """The task that a run lives in."""
+        run = live.invocation
+        _inside.set((*_inside.get(), live))
+        root = live.root = InvocationContext(run, self._services, self.agent, None)
+        root._span = live.span
+        try:
+            with live.scope:
+                if run.limits.seconds is not None:
+                    live.scope.deadline = run.now() + run.limits.seconds
+                with tracing.current(live.span):
+                    await self._work(live, root, parts, state)
+        except Exception as error:
+            live.error = error
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._finish(live, root)
+            turns.give(run.key)
+            live.done.set()
+
+    async def _work(
+        self, live: _Live, root: InvocationContext, parts: tuple[Part, ...], state: dict[str, Any]
+    ) -> None:
+        run, hooks = live.invocation, self._hooks
+        run.user_content = parts
+        replaced = await hooks.first("on_user_message", root, parts)
+        if replaced is not None:
+            run.user_content = parts = as_parts(replaced)
+        if run.tracing is not None:
+            run.tracing.input(live.span, root.user_text)
+        if parts or state:
+            event = build_event(run.new_id(), run.id, run.time(), "user", "", "", None, parts)
+            event.__dict__["actions"] = Actions(state) if state else None
+            run.clean(event, "the user's message")
+            run.user_content = event.parts
+            run.spent.events -= 1
+            await run.commit(root._place, event)
+        reply = await hooks.first("before_run", root)
+        if reply is not None:
+            await root.emit(as_event(root, reply))
+        else:
+            await take_turn(root, AgentStart(self.agent.name, type(self.agent).__name__))
+
+    async def _finish(self, live: _Live, root: InvocationContext) -> None:
+        run = live.invocation
+        root.ended = True
+        run.stopping = True
+        run.spent.seconds = run.now() - live.began
+        if live.error is None and live.scope.cancelled_caught and not run.reason and run.limits.seconds is not None:
+            live.error = run.out_of("seconds", Place(()), self.agent.name)
+        try:
+            await run.flush()
+        except Exception as error:
+            live.error = live.error or error
+        for plugin in self._hooks.having("after_run"):
+            with anyio.move_on_after(self.teardown_timeout) as scope:
+                try:
+                    await call_hook(plugin, "after_run", root)
+                except Exception as error:
+                    live.error = live.error or error
+            if scope.cancelled_caught:
+                logger.error("plugin %r: after_run took longer than %g s", plugin_name(plugin), self.teardown_timeout)
+        cancelled = live.scope.cancel_called and live.error is None and live.scope.cancelled_caught
+        live.status = "error" if live.error is not None else "cancelled" if cancelled else "ok"
+        said = Outcome(agent=self.agent.name, branch="", status="ok", said=root._said)
+        live.result = RunResult(
+            status=live.status,
+            text=said.text,
+            output=said.output,
+            outcomes=run.outcomes,
+            usage=run.usage,
+            error=live.error,
+            reason=run.reason if cancelled else "",
+            duration=run.spent.seconds,
+        )
+        if run.tracing is not None:
+            run.tracing.end(
+                live.span, outcome=live.status, error=live.error, reason=live.result.reason, output=said.text
+            )
+        self._live.pop(run.id, None)
+        if live.detached:
+            self._kept[run.id] = live
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        run.channel.close()
+
+    async def _on_event(self, ctx: InvocationContext, event: Event) -> Event:
+        """Let plugins replace an event; what it is stays what it was."""
+        for plugin in self._hooks.having("on_event"):
+            other = await call_hook(plugin, "on_event", ctx, event)
+            if other is None or other is event:
+                continue
+            if not isinstance(other, Event):
+                name = plugin_name(plugin)
+                raise PluginError(
+                    f"plugin {name!r}: on_event must return an Event or None, not {type(other).__name__}",
+                    plugin=name, hook="on_event", agent=ctx.path, branch=ctx.branch, invocation_id=ctx.invocation_id,
+                )  # fmt: skip
+            kept = ("id", "invocation_id", "author", "branch", "path", "iteration", "partial", "lifecycle", "timestamp")
+            fresh = other.model_copy(
+                update={**{name: getattr(event, name) for name in kept}, "seq": None, "serial": None}
+            )
+            ctx._run.clean(fresh, f"plugin {plugin_name(plugin)!r}")
+            return fresh
+        return event
+
+
+def _one_of(what: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{what} must be {' or '.join(map(repr, allowed))}, not {value!r}")

@@ -1,0 +1,185 @@
+"""State as a branch sees it, and what happens when two branches write one key."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from typing import Any, Literal
+
+from agentflow.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+Reducer = Callable[[Any, Any], Any]
+"""Joins two values of a key: `operator.add`, `max`, a function of yours. It should be associative."""
+
+OnConflict = Literal["last", "error"] | Mapping[str, Reducer]
+
+TEMP = "temp:"
+"""Keys with this prefix live as long as the run and are never stored."""
+
+
+class _Removed:
+    """Stands for a key that is deleted, which is not the same as one that is None."""
+
+    def __repr__(self) -> str:
+        return "REMOVED"
+
+
+REMOVED = _Removed()
+
+
+class Group:
+    """One instance of a parallel group: who wrote what, and what is to be folded at the join."""
+
+    __slots__ = ("contributions", "name", "policy", "reducers", "writers")
+
+    def __init__(self, name: str, on_conflict: OnConflict) -> None:
+        self.name = name
+        self.reducers: Mapping[str, Reducer] = on_conflict if isinstance(on_conflict, Mapping) else {}
+        self.policy = "last" if isinstance(on_conflict, Mapping) else on_conflict
+        self.writers: dict[str, tuple[int, str]] = {}
+        self.contributions: dict[int, dict[str, Any]] = {}
+
+    def conflict(self, key: str, index: int) -> str | None:
+        """The branch of another child that wrote `key` before, if one did."""
+        writer = self.writers.get(key)
+        return writer[1] if writer is not None and writer[0] != index else None
+
+    def contribute(self, index: int, key: str, value: Any) -> None:
+        """Add `value` to what child `index` brings to `key`."""
+        own = self.contributions.setdefault(index, {})
+        own[key] = self.reducers[key](own[key], value) if key in own else value
+
+    def forget(self, index: int) -> None:
+        """Drop what child `index` brought: its attempt failed."""
+        self.contributions.pop(index, None)
+
+    def fold(self, indices: list[int]) -> dict[str, Any]:
+        """What the children at `indices` brought, key by key, folded in declaration order."""
+        folded: dict[str, Any] = {}
+        for index in sorted(indices):
+            for key, value in self.contributions.get(index, {}).items():
+                folded[key] = self.reducers[key](folded[key], value) if key in folded else value
+        return folded
+
+
+Groups = tuple[tuple[Group, int], ...]
+"""The parallel groups that a branch is in, innermost first, each with its place there."""
+
+
+def check_on_conflict(value: Any, owner: str) -> OnConflict:
+    """`value`, if it is a conflict policy.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if isinstance(value, Mapping):
+        for key, reducer in value.items():
+            if not isinstance(key, str) or not callable(reducer):
+                raise ConfigError(f"{owner}: on_conflict maps state keys to functions of two values, not {value!r}")
+        return dict(value)
+    if value not in ("last", "error"):
+        raise ConfigError(f"{owner}: on_conflict must be 'last', 'error' or a reducer per key, not {value!r}")
+    return value  # type: ignore[no-any-return]  # one of the two literals
+
+
+def reducing(groups: Groups, key: str) -> tuple[Group, int] | None:
+    """The nearest group that reduces `key`, and the branch's place in it."""
+    for group, index in groups:
+        if key in group.reducers:
+            return group, index
+    return None
+
+
+class State(MutableMapping[str, Any]):
+    """What an agent reads and writes.
+
+    Reading gives its own pending writes over committed state; siblings never see them. A write is published, all at
+    once, with the next event that the agent emits, before it runs a child, or when it succeeds; it is dropped when the
+    agent fails. Deleting a key is not the same as setting it to None. Values are JSON; change one by assigning it
+    again, not in place.
+
+    Under a Parallel with a reducer for a key, what a branch writes to that key is its *contribution*: write what you
+    add, not the sum.
+
+    Keys: `app:` is shared by all users of the app, `user:` by all sessions of the user, `temp:` ends with the run and
+    is never stored; all others belong to the session.
+    """
+
+    __slots__ = ("_committed", "_groups", "_pending", "_writable")
+
+    def __init__(self, committed: dict[str, Any], groups: Groups = ()) -> None:
+        self._committed = committed
+        self._groups = groups
+        self._pending: dict[str, Any] | None = None
+        self._writable = True
+
+    def __getitem__(self, key: str) -> Any:
+        if self._pending is not None and key in self._pending:
+            value = self._pending[key]
+            if value is REMOVED:
+                raise KeyError(key)
+            return value
+        if self._groups:
+            found = reducing(self._groups, key)
+            if found is not None:
+                group, index = found
+                own = group.contributions.get(index)
+                if own is not None and key in own:
+                    value = own[key]
+                    return group.reducers[key](self._committed[key], value) if key in self._committed else value
+        return self._committed[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._check(key)
+        if self._pending is None:
+            self._pending = {}
+        self._pending[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        self._check(key)
+        if key not in self:
+            raise KeyError(key)
+        if self._pending is None:
+            self._pending = {}
+        self._pending[key] = REMOVED
+
+    def _check(self, key: str) -> None:
+        if not self._writable:
+            raise ConfigError(f"state can't be written here ({key!r}): the agent's turn has ended")
+        if not isinstance(key, str) or not key:
+            raise ConfigError(f"a state key must be a string that isn't empty, not {key!r}")
+
+    def __iter__(self) -> Iterator[str]:
+        pending = self._pending or {}
+        yield from (key for key in self._committed if pending.get(key) is not REMOVED)
+        seen = {key for key, value in pending.items() if value is not REMOVED and key not in self._committed}
+        for group, index in self._groups:
+            seen.update(key for key in group.contributions.get(index, {}) if key not in self._committed)
+        yield from sorted(seen)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, key: object) -> bool:
+        try:
+            self[key]  # type: ignore[index]  # any object may be asked for
+        except KeyError:
+            return False
+        return True
+
+    def __repr__(self) -> str:
+        return f"State({dict(self)!r})"
+
+    def take_pending(self) -> dict[str, Any] | None:
+        """The pending writes, no longer pending."""
+        pending, self._pending = self._pending, None
+        return pending
+
+    def drop_pending(self) -> None:
+        """Forget the pending writes."""
+        self._pending = None
+
+    def close(self) -> None:
+        """No more writes: the agent's turn has ended."""
+        self._writable = False
+        self._pending = None

@@ -1,0 +1,234 @@
+"""OpenTelemetry: spans and metrics of runs, agents, branches and queue waits; a no-op until an SDK is installed.
+
+Span and attribute names follow the GenAI semantic conventions (Development, November 2026) and all stand here. Parents
+are passed explicitly. A span is current only inside its agent's own task, so the consumer's code never runs under it,
+and spans that the consumer opens between events are never adopted.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from opentelemetry import context as otel_context
+from opentelemetry import metrics, trace
+from opentelemetry.trace import Link, Span, SpanContext, Status, StatusCode
+
+from agentflow.errors import ConfigError
+
+OPERATION = "gen_ai.operation.name"
+AGENT_NAME = "gen_ai.agent.name"
+AGENT_DESCRIPTION = "gen_ai.agent.description"
+WORKFLOW_NAME = "gen_ai.workflow.name"
+WORKFLOW_NESTED = "gen_ai.workflow.nested"
+CONVERSATION_ID = "gen_ai.conversation.id"
+INPUT_MESSAGES = "gen_ai.input.messages"
+OUTPUT_MESSAGES = "gen_ai.output.messages"
+INPUT_TOKENS = "gen_ai.usage.input_tokens"
+OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+ERROR_TYPE = "error.type"
+INVOCATION_ID = "agentflow.invocation.id"
+APP_NAME = "agentflow.app.name"
+USER_ID = "user.id"
+PATH = "agentflow.agent.path"
+TYPE = "agentflow.agent.type"
+BRANCH = "agentflow.branch"
+ITERATION = "agentflow.iteration"
+ATTEMPTS = "agentflow.attempts"
+OUTCOME = "agentflow.outcome"
+REASON = "agentflow.reason"
+CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+
+_AGENT_BUCKETS = [0.1 * 2**n for n in range(13)]
+_WORKFLOW_BUCKETS = [1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200]
+
+
+def setup(
+    *, service_name: str = "agentflow", exporter: Any = None, console: bool = False, batch: bool = True
+) -> Any:
+    """Install an OpenTelemetry SDK tracer provider, for programs that have none.
+
+    Args:
+        service_name: Shown by trace viewers.
+        exporter: A span exporter. By default an OTLP one over HTTP (extra `otlp`), which reads the standard
+            `OTEL_EXPORTER_OTLP_*` variables.
+        console: Print finished spans instead; needs no extra.
+        batch: Export in the background; `False` exports each span as it ends.
+
+    Returns:
+        The tracer provider. Call its `shutdown()` before the program ends, so that the last spans are sent.
+
+    Raises:
+        ConfigError: A provider is installed already, or the OTLP exporter isn't.
+    """
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SimpleSpanProcessor
+
+    if enabled():
+        raise ConfigError("tracing is set up already: this process has an OpenTelemetry tracer provider")
+    if exporter is None and console:
+        exporter = ConsoleSpanExporter()
+    if exporter is None:
+        try:
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        except ImportError as error:
+            raise ConfigError(
+                "exporting spans needs the extra `otlp` (agentflow-py[otlp]); or pass exporter=..., or console=True"
+            ) from error
+        exporter = OTLPSpanExporter()
+    provider = TracerProvider(resource=Resource.create({"service.name": service_name}))
+    provider.add_span_processor(BatchSpanProcessor(exporter) if batch else SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    return provider
+
+
+def enabled() -> bool:
+    """Whether somebody has installed a tracer provider."""
+    return not isinstance(trace.get_tracer_provider(), (trace.ProxyTracerProvider, trace.NoOpTracerProvider))
+
+
+def metering() -> bool:
+    """Whether somebody has installed a meter provider."""
+    provider = metrics.get_meter_provider()
+    return not isinstance(provider, metrics.NoOpMeterProvider) and type(provider).__name__ != "_ProxyMeterProvider"
+
+
+class Tracing:
+    """The instruments of one Runner. Made only where a provider is installed; what has none pays a truth test."""
+
+    def __init__(self) -> None:
+        self._tracer = trace.get_tracer("agentflow")
+        meter = metrics.get_meter("agentflow")
+        self._agents = meter.create_histogram(
+            "gen_ai.invoke_agent.duration", "s", "Duration of an agent's turn", explicit_bucket_boundaries_advisory=_AGENT_BUCKETS
+        )  # fmt: skip
+        self._workflows = meter.create_histogram(
+            "gen_ai.invoke_workflow.duration", "s", "Duration of a workflow agent's turn",
+            explicit_bucket_boundaries_advisory=_WORKFLOW_BUCKETS,
+        )  # fmt: skip
+        self._queue = meter.create_histogram(
+            "agentflow.branch.queue.duration", "s", "Time a branch waited for its turn",
+            explicit_bucket_boundaries_advisory=_AGENT_BUCKETS,
+        )  # fmt: skip
+        self.captures = os.environ.get(CAPTURE, "").lower() in ("true", "span_only", "span_and_event")
+
+    def start_run(self, app_name: str, invocation_id: str, session_id: str, user_id: str) -> Span:
+        """The span of a whole run; a child of what is current where the run was started."""
+        return self._tracer.start_span(
+            f"run {app_name}",
+            attributes={
+                APP_NAME: app_name,
+                INVOCATION_ID: invocation_id,
+                CONVERSATION_ID: session_id,
+                USER_ID: user_id,
+            },
+        )
+
+    def start_agent(
+        self,
+        *,
+        name: str,
+        description: str,
+        agent_type: str,
+        workflow: bool,
+        nested: bool,
+        parent: Span,
+        path: str,
+        branch: str,
+        iteration: int | None,
+        invocation_id: str,
+        session_id: str,
+        links: Sequence[SpanContext],
+    ) -> Span:
+        """The span of an agent's turn: `invoke_workflow` for those that only direct others, else `invoke_agent`."""
+        operation = "invoke_workflow" if workflow else "invoke_agent"
+        attributes: dict[str, Any] = {
+            OPERATION: operation,
+            WORKFLOW_NAME if workflow else AGENT_NAME: name,
+            CONVERSATION_ID: session_id,
+            INVOCATION_ID: invocation_id,
+            PATH: path,
+            TYPE: agent_type,
+            BRANCH: branch,
+        }
+        if workflow and nested:
+            attributes[WORKFLOW_NESTED] = True
+        if description and not workflow:
+            attributes[AGENT_DESCRIPTION] = description
+        if iteration is not None:
+            attributes[ITERATION] = iteration
+        return self._tracer.start_span(
+            f"{operation} {name}",
+            context=trace.set_span_in_context(parent),
+            attributes=attributes,
+            links=[Link(link) for link in links],
+        )
+
+    def end(
+        self,
+        span: Span,
+        *,
+        outcome: str,
+        duration: float | None = None,
+        workflow: bool = False,
+        name: str = "",
+        error: BaseException | None = None,
+        reason: str = "",
+        attempts: int = 1,
+        output: str | None = None,
+    ) -> None:
+        """Close a span: an error is one, a cancellation isn't."""
+        if span.is_recording():
+            span.set_attribute(OUTCOME, outcome)
+            if attempts > 1:
+                span.set_attribute(ATTEMPTS, attempts)
+            if reason:
+                span.set_attribute(REASON, reason)
+            if output and self.captures:
+                span.set_attribute(OUTPUT_MESSAGES, _message("assistant", output))
+            if error is not None and outcome in ("error", "timeout"):
+                span.set_attribute(ERROR_TYPE, type(error).__qualname__)
+                span.record_exception(error)
+                span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+        span.end()
+        if duration is not None:
+            labels = {OPERATION: "invoke_workflow" if workflow else "invoke_agent", OUTCOME: outcome}
+            labels[WORKFLOW_NAME if workflow else AGENT_NAME] = name
+            if error is not None:
+                labels[ERROR_TYPE] = type(error).__qualname__
+            (self._workflows if workflow else self._agents).record(duration, labels)
+
+    def queued(self, name: str, parent: Span, started_ns: int, ended_ns: int, branch: str) -> None:
+        """A branch waited for its turn: a span of its own, beside the branch's."""
+        span = self._tracer.start_span(
+            f"queue {name}",
+            context=trace.set_span_in_context(parent),
+            attributes={AGENT_NAME: name, BRANCH: branch},
+            start_time=started_ns,
+        )
+        span.end(ended_ns)
+        self._queue.record((ended_ns - started_ns) / 1e9, {AGENT_NAME: name})
+
+    def input(self, span: Span, text: str) -> None:
+        """Put the user's words on the span, where content is captured."""
+        if self.captures and text and span.is_recording():
+            span.set_attribute(INPUT_MESSAGES, _message("user", text))
+
+
+def _message(role: str, text: str) -> str:
+    return json.dumps([{"role": role, "parts": [{"type": "text", "content": text}]}])
+
+
+@contextmanager
+def current(span: Span) -> Iterator[None]:
+    """Make `span` the current one in this task, for what an agent's own code instruments."""
+    token = otel_context.attach(trace.set_span_in_context(span))
+    try:
+        yield
+    finally:
+        otel_context.detach(token)
+
+
+__all__ = ["Tracing", "current", "enabled", "metering", "setup"]
