@@ -21,6 +21,7 @@ from agentflow import tracing
 from agentflow._hooks import Hooks, call_hook, plugin_name
 from agentflow._invocation import Invocation, Place, Scheduler
 from agentflow._streams import Channel, clock, ticket_maker
+from agentflow._sync import SyncRun
 from agentflow.content import Part, as_parts
 from agentflow.core import Agent, InvocationContext, Plugin, Services, as_event, take_turn
 from agentflow.errors import ConfigError, PluginError, RunNotFound, SessionBusy
@@ -527,6 +528,35 @@ class Runner:
             return live, deque()
 
         return Run(self, start)
+
+    def run_sync(
+        self,
+        message: Message = None,
+        *,
+        user_id: str = "user",
+        session_id: str | None = None,
+        state: Mapping[str, Any] | None = None,
+        lookahead: int = 0,
+        limits: Limits | None = None,
+        backend: Literal["asyncio", "trio"] = "asyncio",
+    ) -> SyncRun:
+        """A run without `await`, for scripts and notebooks: `for event in Runner(agent).run_sync("...")`.
+
+        The Runner must not be entered: it lives as long as the run, in a thread of its own.
+
+        Args:
+            message: See `run`.
+            user_id: See `run`.
+            session_id: See `run`.
+            state: See `run`.
+            lookahead: See `run`.
+            limits: See `run`.
+            backend: Which event loop it runs on.
+        """
+        run = self.run(
+            message, user_id=user_id, session_id=session_id, state=state, lookahead=lookahead, limits=limits
+        )
+        return SyncRun(self, lambda: run, backend)
 
     def attach(self, run_id: str, *, after: int = 0) -> Run:
         """Read on in a run that was detached: first what was stored after position `after`, then what comes.
