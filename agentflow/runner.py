@@ -445,7 +445,7 @@ class Runner:
             for live in lives:
                 if not live.attached:
                     live.invocation.channel.stop_reading()
-        cancelled = error is not None and not isinstance(error, Exception)
+        cancelled = isinstance(error, anyio.get_cancelled_exc_class())  # the group must see that, and nothing else
         try:
             await tasks.__aexit__(*((kind, error, trace) if cancelled else (None, None, None)))
         finally:
