@@ -9,7 +9,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from agentflow._streams import Channel, Flow
-from agentflow.content import Part, Text, clean_part, clean_text
+from agentflow.content import Part, Text, clean_part
 from agentflow.errors import InvalidEvent, LimitExceeded, StateConflict
 from agentflow.events import Actions, Event, Lifecycle, Usage, build_event, clean_actions
 from agentflow.history import History, visible_by_prefix
@@ -70,16 +70,12 @@ class Place:
 
     __slots__ = ("branch", "flow", "groups", "segments", "watchers")
 
-    def __init__(
-        self, segments: tuple[str, ...], groups: Groups = (), watchers: tuple[Watcher, ...] = ()
-    ) -> None:
+    def __init__(self, segments: tuple[str, ...], groups: Groups = (), watchers: tuple[Watcher, ...] = ()) -> None:
         self.segments = segments
         self.branch = ".".join(segments)
         self.flow = Flow()
         self.groups = groups
         self.watchers = watchers
-
-
 
 
 class Invocation:
@@ -112,6 +108,7 @@ class Invocation:
         self.spent = Spent()
         self.lookahead = lookahead
         self.max_event_bytes = max_event_bytes
+        self._plain_chars = max_event_bytes // 6 - 1024
         self.visibility = visibility
         self.rng = rng
         self.tracing = tracing
@@ -127,7 +124,7 @@ class Invocation:
         self._count = 0
         self._deferred: list[tuple[Any, Event]] = []
         self._history: History | None = None
-        self._seen: list[Event] | None = None
+        self._note: Callable[[Event], None] | None = None  # who is told of each commit, once someone asked for history
 
     def new_id(self) -> str:
         """An event id; unique, since the run's is."""
@@ -136,35 +133,29 @@ class Invocation:
 
     def lifecycle(self, record: Lifecycle, author: str, place: Place, path: str, iteration: int | None) -> Event:
         """An event that tells of the run itself."""
-        return build_event(
-            self.new_id(), self.id, self.time(), author, place.branch, path, iteration, (), lifecycle=record
-        )
+        return build_event(self.new_id(), self.id, self.time(), author, place.branch, path, iteration, lifecycle=record)
 
-    def clean(self, event: Event, where: str) -> None:
-        """Make what `event` holds safe for every store, in place.
+    def clean(self, event: Event, path: str) -> None:
+        """Make what `event`, of the agent at `path`, holds safe for every store, in place.
 
         Raises:
             InvalidEvent: It holds what JSON can't, or more than `max_event_bytes`.
         """
         fields = event.__dict__
-        size = 0
         parts: tuple[Part, ...] = fields["parts"]
-        if len(parts) == 1 and type(parts[0]) is Text and type(parts[0].text) is str and not parts[0].extra:
-            text = parts[0].text
-            size = len(text)
-            if not text.isascii() or "\x00" in text:
-                safe = clean_text(text)
-                if safe is not text:
-                    fields["parts"] = (Text(safe),)
-        elif parts:
-            cleaned = []
-            for part in parts:
-                if type(part) is Text and type(part.text) is not str:
-                    raise InvalidEvent(f"{where}: Text holds a {type(part.text).__name__}, not a string")
-                safe_part, weight = clean_part(part)
-                cleaned.append(safe_part)
-                size += weight
-            fields["parts"] = tuple(cleaned)
+        if len(parts) == 1 and fields["actions"] is None:
+            part = parts[0]
+            if type(part) is Text and part.extra is None:
+                text = part.text
+                if type(text) is str and text.isascii() and len(text) < self._plain_chars and "\x00" not in text:
+                    return  # plain words: nearly all events
+        size = 0
+        cleaned = []
+        for part in parts:
+            safe, weight = clean_part(part)
+            cleaned.append(safe)
+            size += weight
+        fields["parts"] = tuple(cleaned)
         if fields["actions"] is not None:
             fields["actions"], weight = clean_actions(fields["actions"])
             size += weight
@@ -172,7 +163,7 @@ class Invocation:
             exact = len(event.to_json().encode())
             if exact > self.max_event_bytes:
                 raise InvalidEvent(
-                    f"{where} emitted an event of {exact:,} bytes; the limit is {self.max_event_bytes:,} "
+                    f"agent {path!r} emitted an event of {exact:,} bytes; the limit is {self.max_event_bytes:,} "
                     "(Runner's max_event_bytes). Save large things as artifacts"
                 )
 
@@ -184,13 +175,13 @@ class Invocation:
             LimitExceeded: The run has stored as many events as it may. Nothing was stored.
             ServiceError: From the store.
         """
-        temp: dict[str, Any] | None = None
-        actions = event.actions
-        if actions is not None and (actions.state_delta or actions.state_removed):
-            temp = self._claim(place, event, actions)
-        if event.lifecycle is None:
-            self.spent.events += 1
-            if self.limits.events is not None and self.spent.events > self.limits.events:
+        fields = event.__dict__
+        actions: Actions | None = fields["actions"]
+        temp = self._claim(place, event, actions) if actions is not None else None
+        if fields["lifecycle"] is None:
+            spent = self.spent
+            spent.events += 1
+            if self.limits.events is not None and spent.events > self.limits.events:
                 raise self.out_of("events", place, event.path)
         if self._deferred:
             await self._commit_with_deferred(event)
@@ -198,10 +189,8 @@ class Invocation:
             await self.sessions.append(self.key, (event,))
         if actions is not None:
             self._publish(place, actions, temp)
-        if self._history is not None:
-            self._history.add(event)
-        elif self._seen is not None:
-            self._seen.append(event)
+        if self._note is not None:
+            self._note(event)
 
     async def tell(self, place: Place, event: Event, ctx: Any, wait: bool = True) -> None:
         """Commit and hand over a lifecycle event. Waits only when the reader is more than `SLACK` events behind."""
@@ -215,11 +204,8 @@ class Invocation:
             return
         flow = place.flow
         channel.push(event, flow)
-        due = flow.sent - self.lookahead - SLACK
-        if due > flow.taken and wait and not self.stopping:
-            ticket = channel.new_ticket()
-            flow.wait_for(due, ticket)
-            await ticket
+        if flow.sent - self.lookahead - SLACK > flow.taken and wait and not self.stopping:
+            await channel.taken(flow, self.lookahead + SLACK)
 
     def defer(self, ctx: Any, event: Event) -> None:
         """Keep the terminal event of something cancelled, to be committed with whatever is committed next."""
@@ -241,10 +227,8 @@ class Invocation:
             self._deferred = deferred + self._deferred
             raise
         for (ctx, _), item in zip(deferred, events, strict=True):
-            if self._history is not None:
-                self._history.add(item)
-            elif self._seen is not None:
-                self._seen.append(item)
+            if self._note is not None:
+                self._note(item)
             if self.channel.reading:
                 self.channel.push(item, ctx._place.flow)
 
@@ -334,17 +318,17 @@ class Invocation:
 
     async def _load_history(self) -> None:
         """Read the log once; what is committed meanwhile is kept aside and added, once, in order."""
-        mine = self._seen is None
-        if mine:
-            self._seen = []
+        meanwhile: list[Event] = []
+        if self._note is None:
+            self._note = meanwhile.append
         session = await self.sessions.get(self.key)
         if self._history is not None:
-            return
+            return  # another task of this run was faster
         index = History(session.events if session else ())
-        for event in self._seen or ():
+        for event in meanwhile:
             if (event.serial or 0) > index.serial:
                 index.add(event)
-        self._history, self._seen = index, None
+        self._history, self._note = index, index.add
 
 
 def pending_actions(state: State | None, event_actions: Actions | None) -> Actions | None:

@@ -7,11 +7,13 @@ each way cost a quarter of a memory object stream. Nothing here knows what a run
 import asyncio
 from collections import deque
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any, Protocol
 
 import anyio
 from anyio.lowlevel import checkpoint
 
+from agentflow.errors import ConfigError
 from agentflow.events import Event
 
 
@@ -33,7 +35,7 @@ def ticket_maker() -> Callable[[], Ticket]:
     `anyio.Event` does this too, at three times the cost, and each event of a run pays it.
     """
     if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
-        return asyncio.get_running_loop().create_future
+        return partial(asyncio.Future, loop=asyncio.get_running_loop())
     from trio import lowlevel  # present, since it is running
 
     class TrioTicket:
@@ -125,7 +127,7 @@ class Channel:
 
     def __init__(self, new_ticket: Callable[[], Ticket]) -> None:
         self.new_ticket = new_ticket
-        self.queue: deque[tuple[Event, Flow]] = deque()
+        self.queue: deque[Any] = deque()  # event, its flow, event, its flow, ...: no tuple for the collector to walk
         self.reading = True
         self.closed = False
         self._held: Flow | None = None
@@ -134,7 +136,8 @@ class Channel:
     def push(self, event: Event, flow: Flow) -> None:
         """Hand `event` over without waiting."""
         flow.sent += 1
-        self.queue.append((event, flow))
+        self.queue.append(event)
+        self.queue.append(flow)
         reader = self._reader
         if reader is not None and not reader.done():
             reader.set_result(None)
@@ -145,33 +148,41 @@ class Channel:
             await checkpoint()
             return
         self.push(event, flow)
-        due = flow.sent - ahead
-        if due > flow.taken:
-            ticket = self.new_ticket()
-            flow.wait_for(due, ticket)
-            await ticket
+        if flow.sent - ahead > flow.taken:
+            await self.taken(flow, ahead)
+
+    def taken(self, flow: Flow, ahead: int) -> Ticket:
+        """To be awaited: the reader has done with all events of this branch, so far, but the last `ahead`."""
+        ticket = self.new_ticket()
+        flow.wait_for(flow.sent - ahead, ticket)
+        return ticket
+
+    def take(self) -> Event | None:
+        """Have done with the last event, and take the next if it is there."""
+        held = self._held
+        if held is not None:
+            self._held = None
+            held.done_with()
+        if not self.queue:
+            return None
+        event: Event = self.queue.popleft()
+        self._held = self.queue.popleft()
+        return event
 
     async def receive(self) -> Event | None:
         """The next event, when there is one; `None` when the channel is closed and empty.
 
         Raises:
-            RuntimeError: Another task is waiting here.
+            ConfigError: Another task is waiting here.
         """
-        held = self._held
-        if held is not None:
-            self._held = None
-            held.done_with()
-        while not self.queue:
-            if self.closed:
-                return None
+        while (event := self.take()) is None and not self.closed:
             if self._reader is not None:
-                raise RuntimeError("this stream is being read by another task already: one reader at a time")
+                raise ConfigError("this stream is being read by another task already: one reader at a time")
             self._reader = self.new_ticket()
             try:
                 await self._reader
             finally:
                 self._reader = None
-        event, self._held = self.queue.popleft()
         return event
 
     def stop_reading(self) -> None:
@@ -181,7 +192,8 @@ class Channel:
             self._held.done_with()
             self._held = None
         while self.queue:
-            self.queue.popleft()[1].done_with()
+            self.queue.popleft()
+            self.queue.popleft().done_with()
 
     def start_reading(self) -> None:
         """Someone reads (again)."""

@@ -296,6 +296,8 @@ def clean_part(part: Part) -> tuple[Part, int]:
     """`part` itself or, where something in it had to change or could change later, a safe copy; and its rough size."""
     match part:
         case Text(text=text):
+            if type(text) is not str:
+                raise InvalidEvent(f"Text holds a {type(text).__name__}, not a string")
             safe = clean_text(text)
             return (part if safe is text else Text(safe, extra=part.extra)), len(safe)
         case Thinking():

@@ -20,7 +20,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanContext
 from agentflow import tracing
 from agentflow._hooks import Hooks
 from agentflow._invocation import Invocation, Place, Timer, Watcher, pending_actions, summary
-from agentflow._streams import Channel, Watched
+from agentflow._streams import Channel, Flow, Watched
 from agentflow._tree import Node, check_name
 from agentflow.content import Part, Text, as_parts, clean_text
 from agentflow.errors import AgentTimeout, ConfigError, ContextEnded, InvalidEvent, RunError
@@ -118,6 +118,7 @@ class Agent(Node):
             if not all(callable(callback) for callback in fields[name]):
                 raise ConfigError(f"{owner}: {name} must be a function of the context, or a list of them")
 
+
 class Tool(ABC):
     """Something that a model may call.
 
@@ -184,9 +185,7 @@ class Plugin:
     async def after_tool(self, ctx: "InvocationContext", tool: Tool, args: dict[str, Any], result: Any) -> Any:
         """Replace a tool's result."""
 
-    async def on_tool_error(
-        self, ctx: "InvocationContext", tool: Tool, args: dict[str, Any], error: Exception
-    ) -> Any:
+    async def on_tool_error(self, ctx: "InvocationContext", tool: Tool, args: dict[str, Any], error: Exception) -> Any:
         """A tool failed. What it returns is the result."""
 
     async def close(self) -> None:
@@ -363,15 +362,36 @@ class InvocationContext:
         fields = event.__dict__
         if self._state is not None and origin is self:
             fields["actions"] = pending_actions(self._state, fields["actions"])
-        run.clean(event, self._who())
+        run.clean(event, self.path)
         if self._watch is not None:
             await self._show(event, origin)
             return
         if run.on_event is not None:
             event = await run.on_event(self, event)
             fields = event.__dict__
-        frame = await self._commit(event, origin) if not fields["partial"] else None
-        await self._hand_over(event, origin._place, frame)
+        place = origin._place
+        actions = fields["actions"]
+        frame = origin._loop_named(actions.escalate) if actions is not None and actions.escalate else None
+        if not fields["partial"]:
+            await run.commit(place, event)
+            if fields["parts"]:
+                self._said = origin._said = event
+            if frame is not None:
+                frame.ended = True
+            if fields["usage"] is not None:
+                origin._charge(fields["usage"])
+        channel = run.channel
+        if channel.reading:
+            channel.push(event, place.flow)
+        for watch in place.watchers:
+            watch(event, place.branch, frame)
+        if not channel.reading or run.stopping:
+            await checkpoint()
+        elif place.flow.sent - run.lookahead > place.flow.taken:
+            if self._timers:
+                await self._wait_off_the_clock(place.flow)
+            else:
+                await channel.taken(place.flow, run.lookahead)
         if run.scheduler is not None:
             await run.scheduler.point(self.path, "go on")
 
@@ -522,19 +542,6 @@ class InvocationContext:
         fields["iteration"] = self.iteration
         return event
 
-    async def _commit(self, event: Event, origin: "InvocationContext") -> LoopFrame | None:
-        fields = event.__dict__
-        actions = fields["actions"]
-        frame = origin._loop_named(actions.escalate) if actions is not None and actions.escalate else None
-        await self._run.commit(origin._place, event)
-        if fields["parts"]:
-            self._said = origin._said = event
-        if frame is not None:
-            frame.ended = True
-        if fields["usage"] is not None:
-            origin._charge(fields["usage"])
-        return frame
-
     async def _show(self, event: Event, origin: "InvocationContext") -> None:
         """Hand an event to who watches this turn, and wait until it has been passed on or dropped."""
         watched = self._watch
@@ -548,31 +555,15 @@ class InvocationContext:
         await watched.channel.send(event, watched.flow)
         ctx._origins.pop(event.id, None)
 
-    async def _hand_over(self, event: Event, place: Place, frame: LoopFrame | None) -> None:
-        run = self._run
-        channel = run.channel
-        flow = place.flow
-        if channel.reading:
-            channel.push(event, flow)
-        for watch in place.watchers:
-            watch(event, place.branch, frame)
-        if not channel.reading or run.stopping:
-            await checkpoint()
-            return
-        due = flow.sent - run.lookahead
-        if due > flow.taken:
-            ticket = channel.new_ticket()
-            flow.wait_for(due, ticket)
-            if not self._timers:
-                await ticket
-                return
+    async def _wait_off_the_clock(self, flow: Flow) -> None:
+        """Wait for the reader; meanwhile the clocks of all timeouts above stand still."""
+        for timer in self._timers:
+            timer.pause()
+        try:
+            await self._run.channel.taken(flow, self._run.lookahead)
+        finally:
             for timer in self._timers:
-                timer.pause()
-            try:
-                await ticket
-            finally:
-                for timer in self._timers:
-                    timer.resume()
+                timer.resume()
 
     def _within(self, frame: LoopFrame, iteration: int) -> "InvocationContext":
         """This context inside an iteration of the loop that it runs."""
@@ -635,7 +626,7 @@ class InvocationContext:
         event = run.lifecycle(record, self.agent.name, self._place, self.path, self.iteration)
         if actions is not None:
             event.__dict__["actions"] = actions
-            run.clean(event, self._who())
+            run.clean(event, self.path)
         await run.tell(self._place, event, self, wait)
         return event
 
@@ -741,7 +732,7 @@ async def _end(
         event.__dict__["actions"] = pending_actions(ctx._state, None)
     try:
         if event.actions is not None:
-            run.clean(event, ctx._who())
+            run.clean(event, ctx.path)
         await run.tell(ctx._place, event, ctx, wait=status == "ok")
     except BaseException as raised:
         if event.serial is None:

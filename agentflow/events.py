@@ -376,9 +376,14 @@ class Event(BaseModel):
         return cls.model_validate_json(text)
 
 
-_FIELDS_SET = set(Event.model_fields)
-_set = object.__setattr__
 _new = object.__new__
+_blank = Event().__dict__
+_all_fields = set(Event.model_fields)
+# The slots of every pydantic model, written directly: a third of what `model_construct` or validating costs.
+_set_fields = BaseModel.__dict__["__dict__"].__set__
+_set_names = BaseModel.__dict__["__pydantic_fields_set__"].__set__
+_set_extra = BaseModel.__dict__["__pydantic_extra__"].__set__
+_set_private = BaseModel.__dict__["__pydantic_private__"].__set__
 
 
 def build_event(
@@ -389,44 +394,36 @@ def build_event(
     branch: str,
     path: str,
     iteration: int | None,
-    parts: tuple[Part, ...],
+    parts: tuple[Part, ...] = (),
     lifecycle: Lifecycle | None = None,
     partial: bool = False,
 ) -> Event:
-    """An event from values known to be right, at half the cost of validating them. For this package's own events."""
+    """An event from values known to be right, without validating them again. For this package's own events."""
+    fields = _blank.copy()
+    fields["id"] = id
+    fields["invocation_id"] = invocation_id
+    fields["timestamp"] = timestamp
+    fields["author"] = author
+    fields["branch"] = branch
+    fields["path"] = path
+    fields["iteration"] = iteration
+    fields["parts"] = parts
+    fields["lifecycle"] = lifecycle
+    fields["partial"] = partial
     event = _new(Event)
-    _set(
-        event,
-        "__dict__",
-        {
-            "id": id,
-            "seq": None,
-            "serial": None,
-            "invocation_id": invocation_id,
-            "timestamp": timestamp,
-            "author": author,
-            "branch": branch,
-            "path": path,
-            "iteration": iteration,
-            "parts": parts,
-            "partial": partial,
-            "response_id": None,
-            "actions": None,
-            "usage": None,
-            "error": None,
-            "lifecycle": lifecycle,
-        },
-    )
-    _set(event, "__pydantic_fields_set__", _FIELDS_SET)
-    _set(event, "__pydantic_extra__", {})
-    _set(event, "__pydantic_private__", None)
+    _set_fields(event, fields)
+    _set_names(event, _all_fields)
+    _set_extra(event, None)
+    _set_private(event, None)
     return event
 
 
 def clean_actions(actions: Actions) -> tuple[Actions, int]:
     """A safe copy of `actions` and its rough size; see `content.clean_json`."""
     delta, size = clean_json(actions.state_delta, "a state delta")
-    contributions, more = clean_json(actions.contributions, "a state contribution") if actions.contributions else ({}, 0)
+    contributions, more = (
+        clean_json(actions.contributions, "a state contribution") if actions.contributions else ({}, 0)
+    )
     return (
         Actions(
             delta,

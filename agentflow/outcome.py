@@ -55,5 +55,3 @@ class Outcome:
             return None
         values = [part.value for part in self.said.parts if type(part) is Data]
         return values[-1] if values else self.said.text
-
-

@@ -123,5 +123,3 @@ class Spent:
             "seconds": self.seconds,
             "events": self.events,
         }
-
-

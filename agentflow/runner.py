@@ -184,16 +184,19 @@ class Run:
         self._start = start
         self._live: _Live | None = None
         self._backlog: deque[Event] = deque()
+        self._channel: Channel | None = None
         self._entered = False
-        self._read = False
         self._finalizer: weakref.finalize[Any, Any] | None = None
+        self._replayed = 0  # what was stored up to here comes from the session, not from the channel
         self.position = 0
 
     async def __aenter__(self) -> Self:
         if self._entered:
             raise ConfigError("a run is entered once: call runner.run(...) again for another")
         self._entered = True
-        self._live, self._backlog = await self._start()
+        self._live, self._backlog, self._replayed = await self._start()
+        if not self._backlog:
+            self._channel = self._live.invocation.channel
         self._finalizer = weakref.finalize(self, _drop, self._live, _loop_caller())
         self._finalizer.atexit = False
         return self
@@ -221,6 +224,7 @@ class Run:
             self._finalizer = None
         if not live.attached:
             return
+        self._channel = None
         channel = live.invocation.channel
         if live.done.is_set():
             channel.stop_reading()
@@ -240,21 +244,26 @@ class Run:
         return self
 
     async def __anext__(self) -> Event:
-        live = self._live
-        if live is None:
-            raise ConfigError("enter the run first: async with runner.run(...) as run")
-        self._read = True
+        channel = self._channel
+        if channel is not None:
+            while (event := channel.take() or await channel.receive()) is not None:
+                serial = event.__dict__["serial"]
+                if serial is None:
+                    return event
+                if serial > self._replayed:
+                    self.position = max(self.position, serial)
+                    return event
+        return self._other()
+
+    def _other(self) -> Event:
+        """What there is when the channel gives nothing: stored events first, the run's error or the end last."""
+        live = self._known()
         if self._backlog:
             event = self._backlog.popleft()
             self.position = event.serial or self.position
+            if not self._backlog and live.attached:
+                self._channel = live.invocation.channel
             return event
-        if live.attached:
-            while (received := await live.invocation.channel.receive()) is not None:
-                if received.serial is None:
-                    return received
-                if received.serial > self.position:
-                    self.position = received.serial
-                    return received
         if live.error is not None and not live.error_seen:
             live.error_seen = True
             raise live.error
@@ -313,8 +322,7 @@ class Run:
             Exception: What the run raised.
         """
         live = self._known()
-        if not self._read:
-            self._read = True
+        if not self.position:
             live.invocation.channel.stop_reading()
         await live.done.wait()
         if live.error is not None and not live.error_seen:
@@ -508,7 +516,7 @@ class Runner:
         _one_of("on_consumer_gone", on_consumer_gone, ("cancel", "detach", "drain"))
         key = SessionKey(*check_key(self.app_name, user_id, session_id))
 
-        async def start() -> tuple[_Live, deque[Event]]:
+        async def start() -> tuple[_Live, deque[Event], int]:
             turns = _turns.get(self.sessions)
             if turns is None:
                 turns = _turns[self.sessions] = _Turns()
@@ -525,7 +533,7 @@ class Runner:
             except BaseException:
                 turns.give(key)
                 raise
-            return live, deque()
+            return live, deque(), 0
 
         return Run(self, start)
 
@@ -553,9 +561,7 @@ class Runner:
             limits: See `run`.
             backend: Which event loop it runs on.
         """
-        run = self.run(
-            message, user_id=user_id, session_id=session_id, state=state, lookahead=lookahead, limits=limits
-        )
+        run = self.run(message, user_id=user_id, session_id=session_id, state=state, lookahead=lookahead, limits=limits)
         return SyncRun(self, lambda: run, backend)
 
     def attach(self, run_id: str, *, after: int = 0) -> Run:
@@ -570,7 +576,7 @@ class Runner:
             ConfigError: On entering: someone reads it already.
         """
 
-        async def start() -> tuple[_Live, deque[Event]]:
+        async def start() -> tuple[_Live, deque[Event], int]:
             live = self._live.get(run_id) or self._kept.get(run_id)
             if live is None:
                 raise RunNotFound(f"this Runner has no run {run_id!r}: it ended long ago, or belongs to another Runner")
@@ -579,8 +585,10 @@ class Runner:
             live.attached, live.detached = True, False
             live.invocation.channel.start_reading()
             session = await self.sessions.get(live.invocation.key, after=after)
-            events = session.events if session is not None else []
-            return live, deque(event for event in events if event.invocation_id == run_id and event.author != "user")
+            if session is None:
+                return live, deque(), 0
+            backlog = (event for event in session.events if event.invocation_id == run_id and event.author != "user")
+            return live, deque(backlog), session.version
 
         return Run(self, start)
 
@@ -637,9 +645,7 @@ class Runner:
             turns.give(run.key)
             live.done.set()
 
-    async def _work(
-        self, live: _Live, root: InvocationContext, parts: tuple[Part, ...], state: dict[str, Any]
-    ) -> None:
+    async def _work(self, live: _Live, root: InvocationContext, parts: tuple[Part, ...], state: dict[str, Any]) -> None:
         run, hooks = live.invocation, self._hooks
         run.user_content = parts
         replaced = await hooks.first("on_user_message", root, parts)

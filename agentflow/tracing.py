@@ -44,9 +44,7 @@ _AGENT_BUCKETS = [0.1 * 2**n for n in range(13)]
 _WORKFLOW_BUCKETS = [1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200]
 
 
-def setup(
-    *, service_name: str = "agentflow", exporter: Any = None, console: bool = False, batch: bool = True
-) -> Any:
+def setup(*, service_name: str = "agentflow", exporter: Any = None, console: bool = False, batch: bool = True) -> Any:
     """Install an OpenTelemetry SDK tracer provider, for programs that have none.
 
     Args:

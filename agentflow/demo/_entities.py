@@ -42,12 +42,10 @@ _NO_PLACE = re.compile(r"(?:ish|ese|[ie]an)$|^(?:French|German|Latin|Greek|Dutch
 _ROMAN = re.compile(r"[IVXLCDM]+")
 _LINKS = word_set("of the de del della di da du la le van von der den bin al")
 _ENDING = re.compile(r"['’](?:s|d|ll|ve|re|m)$", re.IGNORECASE)
-_NEVER_ALONE = word_set(
-    """
-    mr mrs ms miss mme dr prof rev sir st gen col capt monday tuesday wednesday thursday friday saturday sunday
-    january february march april may june july august september october november december
-    """
-)
+_NEVER_ALONE = word_set("mr mrs ms miss mme dr prof rev sir st gen col capt")
+_DAYS = word_set("monday tuesday wednesday thursday friday saturday sunday")
+_MONTHS = word_set("january february march april may june july august september october november december")
+_BEFORE_A_MONTH = word_set("in of since by until last next early mid late")
 _FULL_LINE = 45  # characters: after fewer, a line ended because its author ended it
 _STARTS = re.compile(r"""[.!?…:\n\t•*_#"“”„‘«(\[—–|>`]|--|(?:^|\s)['-]""")
 """What, between two words, lets the second have a capital without being a name."""
@@ -164,7 +162,7 @@ def _names(tokens: list[_Token]) -> list[bool]:
 
     @cache
     def by_right(word: str) -> bool:
-        if not word[0].isupper() or len(word) == 1 or says_little(word):
+        if not word[0].isupper() or len(word) == 1 or says_little(word) or word.lower() in _DAYS:
             return False
         often = inside[word] + forced[word] > small[word.lower()]
         if word.isupper():  # an acronym, if not a Roman number nor in a text that stresses words by capitals
@@ -177,6 +175,9 @@ def _names(tokens: list[_Token]) -> list[bool]:
         by_right(token.word) and not (loud and ((shouted[max(at - 1, 0)] and at > 0) or any(shouted[at + 1 : at + 2])))
         for at, (token, loud) in enumerate(zip(tokens, shouted, strict=True))
     ]
+    for at, token in enumerate(tokens):  # "in March"; yet a March Hare is a name
+        if names[at] and at and token.word.lower() in _MONTHS and tokens[at - 1].word.lower() in _BEFORE_A_MONTH:
+            names[at] = False
     for at in range(len(tokens) - 2, -1, -1):  # "Ada Lovelace" at the start of a sentence; "J. Smith", "Mr. Smith"
         token, after = tokens[at], tokens[at + 1]
         if names[at + 1] and after.joined and not names[at] and token.word[0].isupper() and not shouted[at]:
@@ -210,7 +211,7 @@ def _runs(tokens: list[_Token]) -> Iterator[tuple[int, int]]:
         while following := goes_on(first, last):
             last = following
         at = last + 1
-        if first < last or tokens[first].word.lower() not in _NEVER_ALONE:
+        if first < last or tokens[first].word.lower() not in _NEVER_ALONE | _MONTHS:
             yield first, last
 
 

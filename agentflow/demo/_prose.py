@@ -20,6 +20,7 @@ _BREAK = re.compile(
     r"(?P<stop>(?<![.!?…])[.!?…]++[\"'’”»)\]*_]*+)(?P<gap>\s++)(?P<next>\S)"  # a full stop and what follows it
     r"|[。！？]+[」』”’]*"
     r"|\n[ \t]*(?:\n\s*|(?=[#>*+•\-]+[ \t]))"  # a blank line; the next item of a list
+    r"|(?:[^\w\s]\s*){40}"  # a wall of pictures or signs: VADER's time is quadratic in a sentence's words
 )
 _OPENED = re.compile(r"[‘“„«]")
 _CLOSED = re.compile(r"[’”»](?![^\W\d_])")
@@ -158,7 +159,8 @@ def select(candidates: Sequence[str], count: int) -> list[str]:
         raise ValueError(f"at least one sentence is needed, not {count}")
     content = [sorted({word.lower() for word in words(each) if not says_little(word)}) for each in candidates]
     frequency = Counter(word for each in content for word in each)
-    share = {word: times / frequency.total() for word, times in frequency.items()}
+    total = frequency.total()
+    share = {word: times / total for word, times in frequency.items()}
     rank = [_rank(each) for each in candidates]
     chosen: list[int] = []
     for _ in range(min(count, len(candidates))):

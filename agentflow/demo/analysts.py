@@ -40,7 +40,7 @@ METHODS: Mapping[str, str] = MappingProxyType(
         "sentiment": "VADER's word list and rules (Hutto & Gilbert 2014), the mean over all sentences",
         "entities": "words with capitals inside sentences, counted; their kind from the words beside them",
         "summary": "sentences with the most frequent words, as they stand (after SumBasic, Nenkova & Vanderwende 2005)",
-        "keywords": "frequent phrases without stop words, counted once inside longer ones (after C-value, Frantzi 2000)",
+        "keywords": "frequent phrases without stop words, not again in longer ones (after C-value, Frantzi 2000)",
     }
 )
 """What each analyst does, for the line in which a run says that no model was asked."""

@@ -23,9 +23,17 @@ APP_STATE, USER_STATE = "app:", "user:"
 class _Record:
     state: dict[str, Any]
     created_at: float
-    updated_at: float
     events: list[Event] = field(default_factory=list)
     seqs: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @property
+    def updated_at(self) -> float:
+        return self.events[-1].timestamp if self.events else self.created_at
+
+
+def _check_fresh(event: Event) -> None:
+    if event.partial or event.serial is not None:
+        raise ServiceError(f"event {event.id!r} is {'partial' if event.partial else 'stored already'}: not appended")
 
 
 class InMemorySessionService(SessionService):
@@ -50,7 +58,7 @@ class InMemorySessionService(SessionService):
         if key in self._records:
             raise SessionExists(f"session {key.session_id!r} of user {user_id!r} in {app_name!r} is there already")
         now = self._time()
-        record = self._records[key] = _Record({}, now, now)
+        record = self._records[key] = _Record({}, now)
         self._apply(key, record, initial, ())
         return Session(key=key, state=self._state(key, record), version=0, created_at=now, updated_at=now)
 
@@ -106,11 +114,13 @@ class InMemorySessionService(SessionService):
                 expected=expected_version,
                 actual=serial,
             )
-        for event in events:
-            if event.partial or event.serial is not None:
-                raise ServiceError(f"event {event.id!r} is {'partial' if event.partial else 'stored already'}")
+        if len(events) > 1:
+            for event in events:
+                _check_fresh(event)
         for event in events:
             fields = event.__dict__
+            if fields["serial"] is not None or fields["partial"]:
+                _check_fresh(event)
             run, branch = fields["invocation_id"], fields["branch"]
             seqs = record.seqs.get(run)
             if seqs is None:
@@ -122,7 +132,6 @@ class InMemorySessionService(SessionService):
             actions = fields["actions"]
             if actions is not None:
                 self._apply(key, record, actions.state_delta, actions.state_removed)
-        record.updated_at = self._time()
 
     def _apply(self, key: SessionKey, record: _Record, delta: Mapping[str, Any], removed: Sequence[str]) -> None:
         for name, value in delta.items():
@@ -180,7 +189,10 @@ class InMemoryArtifactService(ArtifactService):
 
     async def list(self, key: SessionKey) -> Sequence[str]:
         """The names that the session sees; see `ArtifactService.list`."""
-        names = [*self._files.get((key.app_name, key.user_id, key.session_id), {}), *self._files.get((key.app_name, key.user_id, None), {})]
+        names = [
+            *self._files.get((key.app_name, key.user_id, key.session_id), {}),
+            *self._files.get((key.app_name, key.user_id, None), {}),
+        ]
         return sorted(names)
 
     async def versions(self, key: SessionKey, filename: str) -> Sequence[int]:
@@ -229,7 +241,8 @@ class InMemoryMemoryService(MemoryService):
         ]
         hits.sort(key=lambda scored: (scored[0], scored[1].timestamp), reverse=True)
         return [
-            MemoryHit(hit.text, hit.author, hit.session_id, hit.timestamp, score) for score, hit in hits[: max(limit, 0)]
+            MemoryHit(hit.text, hit.author, hit.session_id, hit.timestamp, score)
+            for score, hit in hits[: max(limit, 0)]
         ]
 
 

@@ -1,0 +1,1 @@
+"""What agentflow costs, next to bare anyio and to its peers: run `python -m benchmarks`."""

@@ -1,0 +1,139 @@
+"""What the project set out to reach, as ratios, and whether a run reached it."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from benchmarks.cells import LENGTHS, STORED
+from benchmarks.rounds import Results, Spread
+
+Measure = Callable[[Results], Spread | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One promise: a ratio that must not be above `must`; `goal` and `moonshot` are wishes."""
+
+    text: str
+    measure: Measure
+    must: float
+    goal: float | None = None
+    moonshot: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A target and what was measured."""
+
+    target: Target
+    measured: Spread | None
+
+    @property
+    def word(self) -> str:
+        """`"FAIL"`, `"pass"`, `"goal"`, `"moonshot"` or `"not measured"`."""
+        if self.measured is None:
+            return "not measured"
+        value = self.measured.median
+        if value > self.target.must:
+            return "FAIL"
+        if self.target.moonshot is not None and value <= self.target.moonshot:
+            return "moonshot"
+        return "goal" if self.target.goal is not None and value <= self.target.goal else "pass"
+
+
+def verdicts(results: Results) -> list[Verdict]:
+    """Every target, in the order of the promise."""
+    return [Verdict(target, target.measure(results)) for target in _targets()]
+
+
+def _targets() -> Iterator[Target]:
+    lock_step = {"W1 10x100": (0.75, 0.6), "W1 100x100": (0.75, 0.6), "W1 1000x10": (0.95, 0.8)}
+    ahead = {"W1 10x100": (0.45, 0.35), "W1 100x100": (0.45, 0.4), "W1 1000x10": (0.6, 0.5)}
+    for group, (must, goal) in lock_step.items():
+        yield Target(f"{group}, lock-step, x floor", _within(group, "agentflow", "floor"), must, goal, 0.45)
+    for group in lock_step:
+        yield Target(f"{group}, lock-step, x floor, trio", _within(group, "agentflow", "floor", backend="trio"), 1.2)
+    for group, (must, goal) in ahead.items():
+        yield Target(
+            f"{group}, lookahead=64, x floor", _within(group, "agentflow, lookahead=64", "floor"), must, goal, 0.21
+        )
+    yield Target("W2, x strands", _within("W2", "agentflow", "strands-agents"), 1.1, 0.7)
+    yield Target("1,000 x 50 ms, wall, x ideal", _ideal_wait, 1.8)
+    yield Target("event at depth 16, x depth 1", _within("depth", "depth 16", "depth 1"), 1.1)
+    few, many = STORED
+    yield Target(
+        f"event in a session of {many:,}, x of {few}",
+        _within("session", f"events, {many} stored", f"events, {few} stored"),
+        1.2,
+    )
+    yield Target(
+        f"event in a run of {LENGTHS[-1]:,}, x of {LENGTHS[0]:,} (linear: 1)",
+        _within("length", f"{LENGTHS[-1]} events", f"{LENGTHS[0]} events"),
+        1.2,
+    )
+    yield Target("a run's events, exponent (linear: 1)", _exponent, 1.05)
+    yield Target("10,000 live branches, memory, x bare tasks", _live, 1.6)
+    for kind in ("custom", "tree", "llm"):
+        yield Target(f"build {kind}, x google-adk", _within(f"build {kind}", "agentflow", "google-adk"), 1.0)
+    yield Target("import, x pydantic + anyio + opentelemetry.trace", _within("import", "agentflow", "floor"), 1.3)
+    yield Target("import, modules that must stay out", _forbidden, 0)
+    for group in (f"stop {branches} {state}" for branches in (100, 1000) for state in ("waiting", "busy")):
+        yield Target(f"{group}: bodies ended, x bare (slowest way)", _slowest_stop(group, "cpu"), 1.5)
+        yield Target(f"{group}: terminal events committed, x bare", _slowest_stop(group, "committed_cpu"), 3.0)
+
+
+def _key(group: str, name: str, backend: str) -> str:
+    return f"{group} | {name} @ {backend}"
+
+
+def _within(group: str, name: str, other: str, *, backend: str = "asyncio") -> Measure:
+    """The ratio of two cells of one group, by what the first one compares."""
+
+    def measure(results: Results) -> Spread | None:
+        cell = results.cells.get(_key(group, name, backend))
+        return results.ratio(cell.key, _key(group, other, backend), cell.metric) if cell else None
+
+    return measure
+
+
+def _slowest_stop(group: str, metric: str) -> Measure:
+    """Of break, close, cancel and a cancelled scope around the run, the one with the worst median."""
+
+    def measure(results: Results) -> Spread | None:
+        floor = _key(group, "floor", "asyncio")
+        ways = [cell.key for cell in results.cells.values() if cell.group == group and cell.key != floor]
+        ratios = [results.ratio(key, floor, metric, "cpu") for key in ways]
+        return max((ratio for ratio in ratios if ratio is not None), key=lambda ratio: ratio.median, default=None)
+
+    return measure
+
+
+def _ideal_wait(results: Results) -> Spread | None:
+    walls = results.values(_key("1,000 x 50 ms", "agentflow", "asyncio"), "wall")
+    return Spread.of([wall / 0.05 for wall in walls]) if walls else None
+
+
+def _exponent(results: Results) -> Spread | None:
+    """Slope of log(run's cost) over log(events), least squares, for each round."""
+    slopes: list[float] = []
+    for one in results.rounds:
+        points = [
+            (math.log(length), math.log(length * one[key]["cpu"]))
+            for length in LENGTHS
+            if "cpu" in one.get(key := _key("length", f"{length} events", "asyncio"), {})
+        ]
+        if len(points) > 2:
+            mean_x = sum(x for x, _ in points) / len(points)
+            mean_y = sum(y for _, y in points) / len(points)
+            spread_x = sum((x - mean_x) ** 2 for x, _ in points)
+            slopes.append(sum((x - mean_x) * (y - mean_y) for x, y in points) / spread_x)
+    return Spread.of(slopes) if slopes else None
+
+
+def _live(results: Results) -> Spread | None:
+    ours, floor = (_key("10000 live", f"{who}, traced", "asyncio") for who in ("agentflow", "floor"))
+    return results.ratio(ours, floor, "bytes")
+
+
+def _forbidden(results: Results) -> Spread | None:
+    return results.spread(_key("import", "agentflow", "asyncio"), "forbidden")
