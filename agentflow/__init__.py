@@ -1,61 +1,57 @@
 """agentflow: composable agents, one merged stream of events, nothing left behind."""
 
 from agentflow._sync import SyncRun as SyncRun
-from agentflow.agents.function import FunctionAgent as FunctionAgent
-from agentflow.agents.function import agent as agent
+from agentflow.agents.function import FunctionAgent as FunctionAgent, agent as agent
 from agentflow.agents.loop import LoopAgent as LoopAgent
 from agentflow.agents.parallel import ParallelAgent as ParallelAgent
 from agentflow.agents.sequential import SequentialAgent as SequentialAgent
-from agentflow.content import Blob as Blob
-from agentflow.content import Data as Data
-from agentflow.content import FileRef as FileRef
-from agentflow.content import Part as Part
-from agentflow.content import ProviderBlock as ProviderBlock
-from agentflow.content import Text as Text
-from agentflow.content import Thinking as Thinking
-from agentflow.content import ToolCall as ToolCall
-from agentflow.content import ToolResult as ToolResult
-from agentflow.core import Agent as Agent
-from agentflow.core import InvocationContext as InvocationContext
-from agentflow.core import Plugin as Plugin
-from agentflow.core import Tool as Tool
-from agentflow.errors import AgentflowError as AgentflowError
-from agentflow.errors import AgentTimeout as AgentTimeout
-from agentflow.errors import CommitUnknown as CommitUnknown
-from agentflow.errors import ConfigError as ConfigError
-from agentflow.errors import ContextEnded as ContextEnded
-from agentflow.errors import InvalidEvent as InvalidEvent
-from agentflow.errors import LimitExceeded as LimitExceeded
-from agentflow.errors import PluginError as PluginError
-from agentflow.errors import RunError as RunError
-from agentflow.errors import RunNotFound as RunNotFound
-from agentflow.errors import ServiceError as ServiceError
-from agentflow.errors import SessionBusy as SessionBusy
-from agentflow.errors import SessionError as SessionError
-from agentflow.errors import SessionExists as SessionExists
-from agentflow.errors import SessionNotFound as SessionNotFound
-from agentflow.errors import StaleSession as StaleSession
-from agentflow.errors import StateConflict as StateConflict
-from agentflow.events import Actions as Actions
-from agentflow.events import ErrorInfo as ErrorInfo
-from agentflow.events import Event as Event
-from agentflow.events import Usage as Usage
+from agentflow.content import (
+    Blob as Blob,
+    Data as Data,
+    FileRef as FileRef,
+    Part as Part,
+    ProviderBlock as ProviderBlock,
+    Text as Text,
+    Thinking as Thinking,
+    ToolCall as ToolCall,
+    ToolResult as ToolResult,
+)
+from agentflow.core import Agent as Agent, InvocationContext as InvocationContext, Plugin as Plugin, Tool as Tool
+from agentflow.errors import (
+    AgentflowError as AgentflowError,
+    AgentTimeout as AgentTimeout,
+    CommitUnknown as CommitUnknown,
+    ConfigError as ConfigError,
+    ContextEnded as ContextEnded,
+    InvalidEvent as InvalidEvent,
+    LimitExceeded as LimitExceeded,
+    PluginError as PluginError,
+    RunError as RunError,
+    RunNotFound as RunNotFound,
+    ServiceError as ServiceError,
+    SessionBusy as SessionBusy,
+    SessionError as SessionError,
+    SessionExists as SessionExists,
+    SessionNotFound as SessionNotFound,
+    StaleSession as StaleSession,
+    StateConflict as StateConflict,
+)
+from agentflow.events import Actions as Actions, ErrorInfo as ErrorInfo, Event as Event, Usage as Usage
 from agentflow.outcome import Outcome as Outcome
-from agentflow.policies import Limits as Limits
-from agentflow.policies import Retry as Retry
-from agentflow.runner import Run as Run
-from agentflow.runner import Runner as Runner
-from agentflow.runner import RunResult as RunResult
-from agentflow.services.artifacts import Artifact as Artifact
-from agentflow.services.artifacts import ArtifactService as ArtifactService
-from agentflow.services.inmemory import InMemoryArtifactService as InMemoryArtifactService
-from agentflow.services.inmemory import InMemoryMemoryService as InMemoryMemoryService
-from agentflow.services.inmemory import InMemorySessionService as InMemorySessionService
-from agentflow.services.memory import MemoryHit as MemoryHit
-from agentflow.services.memory import MemoryService as MemoryService
-from agentflow.services.sessions import Session as Session
-from agentflow.services.sessions import SessionInfo as SessionInfo
-from agentflow.services.sessions import SessionKey as SessionKey
-from agentflow.services.sessions import SessionService as SessionService
+from agentflow.policies import Limits as Limits, Retry as Retry
+from agentflow.runner import Run as Run, Runner as Runner, RunResult as RunResult
+from agentflow.services.artifacts import Artifact as Artifact, ArtifactService as ArtifactService
+from agentflow.services.inmemory import (
+    InMemoryArtifactService as InMemoryArtifactService,
+    InMemoryMemoryService as InMemoryMemoryService,
+    InMemorySessionService as InMemorySessionService,
+)
+from agentflow.services.memory import MemoryHit as MemoryHit, MemoryService as MemoryService
+from agentflow.services.sessions import (
+    Session as Session,
+    SessionInfo as SessionInfo,
+    SessionKey as SessionKey,
+    SessionService as SessionService,
+)
 
 __version__ = "0.1.0"

@@ -21,7 +21,7 @@ from agentflow.tracing import Tracing
 logger = logging.getLogger(__name__)
 
 SLACK = 3
-"""Lifecycle events that a branch may have on the way before it waits for the reader: telling of work doesn't hold it up."""
+"""Lifecycle events that a branch may have on the way before it waits for the reader: they aren't to hold up work."""
 
 
 class Scheduler(Protocol):
@@ -117,12 +117,13 @@ class Invocation:
         self.state: dict[str, Any] = {}
         self.user_content: tuple[Part, ...] = ()
         self.usage = Usage()
+        self.ends = float("inf") if limits.seconds is None else now() + limits.seconds
         self.active: dict[Any, None] = {}
         self.outcomes: dict[str, Any] = {}
         self.stopping = False
         self.reason = ""
         self._count = 0
-        self._deferred: list[tuple[Any, Event]] = []
+        self._deferred: list[tuple[Any, Place, Event]] = []
         self._history: History | None = None
         self._note: Callable[[Event], None] | None = None  # who is told of each commit, once someone asked for history
 
@@ -192,11 +193,40 @@ class Invocation:
         if self._note is not None:
             self._note(event)
 
-    async def tell(self, place: Place, event: Event, ctx: Any, wait: bool = True) -> None:
+    def charge(self, usage: Usage, place: Place, path: str) -> None:
+        """Charge the run.
+
+        Raises:
+            LimitExceeded: A budget ran out.
+        """
+        self.usage = self.usage + usage
+        self.spent.model_calls += usage.model_calls
+        self.spent.tokens += usage.total_tokens
+        self.spent.cost += usage.cost
+        over = self.spent.exceeded(self.limits)
+        if over is not None:
+            raise self.out_of(over, place, path)
+
+    async def read(self, flow: Flow, ahead: int, timers: tuple[Timer, ...]) -> None:
+        """Wait until the reader is at most `ahead` events behind; meanwhile the clocks of `timers` stand still."""
+        if not timers:
+            await self.channel.taken(flow, ahead)
+            return
+        for timer in timers:
+            timer.pause()
+        try:
+            await self.channel.taken(flow, ahead)
+        finally:
+            for timer in timers:
+                timer.resume()
+
+    async def tell(self, event: Event, ctx: Any, place: Place, timers: tuple[Timer, ...], wait: bool = True) -> None:
         """Commit and hand over a lifecycle event. Waits only when the reader is more than `SLACK` events behind."""
+        told = event
         if self.on_event is not None:
             event = await self.on_event(ctx, event)
         await self.commit(place, event)
+        told.__dict__["serial"] = event.serial  # a plugin may have replaced it; it is stored all the same
         channel = self.channel
         if not channel.reading:
             if wait:
@@ -205,11 +235,11 @@ class Invocation:
         flow = place.flow
         channel.push(event, flow)
         if flow.sent - self.lookahead - SLACK > flow.taken and wait and not self.stopping:
-            await channel.taken(flow, self.lookahead + SLACK)
+            await self.read(flow, self.lookahead + SLACK, timers)
 
-    def defer(self, ctx: Any, event: Event) -> None:
+    def defer(self, ctx: Any, place: Place, event: Event) -> None:
         """Keep the terminal event of something cancelled, to be committed with whatever is committed next."""
-        self._deferred.append((ctx, event))
+        self._deferred.append((ctx, place, event))
 
     async def flush(self) -> None:
         """Commit what was deferred, in one batch."""
@@ -218,19 +248,19 @@ class Invocation:
 
     async def _commit_with_deferred(self, event: Event | None) -> None:
         deferred, self._deferred = self._deferred, []
-        events = [item[1] for item in deferred]
+        events = [item[2] for item in deferred]
         if self.on_event is not None:
-            events = [await self._seen_by_plugins(ctx, item) for ctx, item in deferred]
+            events = [await self._seen_by_plugins(ctx, item) for ctx, _, item in deferred]
         try:
             await self.sessions.append(self.key, events if event is None else [*events, event])
         except Exception:
             self._deferred = deferred + self._deferred
             raise
-        for (ctx, _), item in zip(deferred, events, strict=True):
+        for (_, place, _), item in zip(deferred, events, strict=True):
             if self._note is not None:
                 self._note(item)
             if self.channel.reading:
-                self.channel.push(item, ctx._place.flow)
+                self.channel.push(item, place.flow)
 
     async def _seen_by_plugins(self, ctx: Any, event: Event) -> Event:
         assert self.on_event is not None

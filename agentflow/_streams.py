@@ -60,7 +60,7 @@ def ticket_maker() -> Callable[[], Ticket]:
         def __await__(self) -> Generator[Any, Any, None]:
             if not self._settled:
                 self._task = lowlevel.current_task()
-                yield from lowlevel.wait_task_rescheduled(self._give_up).__await__()
+                yield from lowlevel.wait_task_rescheduled(self._give_up).__await__()  # noqa: ASYNC105 - awaited here
 
     return TrioTicket
 

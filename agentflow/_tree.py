@@ -16,7 +16,7 @@ class _Built(ABCMeta):
 
     if not TYPE_CHECKING:
 
-        def __call__(cls, *args, **kwargs):
+        def __call__(cls, *args, **kwargs):  # noqa: ANN002, ANN003, ANN204 - hidden from type checkers: they read __init__
             node = super().__call__(*args, **kwargs)
             node._build()
             return node

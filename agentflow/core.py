@@ -1,50 +1,31 @@
 """Agent, InvocationContext, Plugin and Tool: the four that know each other. Read this first.
 
 An agent takes a turn: it reads its context and pushes events with `await ctx.emit(event)`. Workflow agents run others
-with `await ctx.run(child)`. `take_turn`, at the end, is all that happens around a turn.
+with `await ctx.run(child)`. What happens around a turn is in `_turn.py`, what a run shares in `_invocation.py`.
 """
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from inspect import isawaitable
-from types import CoroutineType
-from typing import Any, NoReturn
+from typing import Any
 
 import anyio
 from anyio.lowlevel import checkpoint
-from opentelemetry.trace import INVALID_SPAN, Span, SpanContext
 
-from agentflow import tracing
-from agentflow._hooks import Hooks
-from agentflow._invocation import Invocation, Place, Timer, Watcher, pending_actions, summary
-from agentflow._streams import Channel, Flow, Watched
+from agentflow._invocation import pending_actions
+from agentflow._streams import Channel, Watched
 from agentflow._tree import Node, check_name
-from agentflow.content import Part, Text, as_parts, clean_text
-from agentflow.errors import AgentTimeout, ConfigError, ContextEnded, InvalidEvent, RunError
-from agentflow.events import (
-    Actions,
-    AgentComplete,
-    AgentParallelComplete,
-    AgentParallelStart,
-    AgentStart,
-    ErrorInfo,
-    Event,
-    Status,
-    Usage,
-    build_event,
-)
+from agentflow._turn import Turn, short, take_turn
+from agentflow.content import Part, Text, as_parts
+from agentflow.errors import ConfigError, ContextEnded, InvalidEvent
+from agentflow.events import Actions, AgentStart, Event, Usage, build_event
 from agentflow.models.base import ModelRequest, ModelResponse
 from agentflow.outcome import Outcome
-from agentflow.policies import Retry, seconds
-from agentflow.services.artifacts import Artifact, ArtifactService
-from agentflow.services.memory import MemoryHit, MemoryService
+from agentflow.policies import Limits, Retry, Spent, seconds
+from agentflow.services.artifacts import Artifact
+from agentflow.services.memory import MemoryHit
 from agentflow.services.sessions import SessionKey
-from agentflow.state import Group, State
-
-logger = logging.getLogger(__name__)
+from agentflow.state import State
 
 Reply = Event | str | None
 Callback = Callable[["InvocationContext"], Awaitable[Reply] | Reply]
@@ -192,18 +173,7 @@ class Plugin:
         """The Runner ends."""
 
 
-class LoopFrame:
-    """A running loop, as those inside of it see it."""
-
-    __slots__ = ("ended", "name", "outer")
-
-    def __init__(self, name: str, outer: "LoopFrame | None") -> None:
-        self.name = name
-        self.outer = outer
-        self.ended = False
-
-
-class InvocationContext:
+class InvocationContext(Turn):
     """What an agent knows and may do during its turn. Derived for each turn, never changed, of no use after it.
 
     Attributes:
@@ -212,41 +182,9 @@ class InvocationContext:
         iteration: Number of the nearest enclosing loop's iteration, from 1.
     """
 
-    __slots__ = (
-        "_active", "_forks", "_links", "_loop", "_origins", "_parent", "_place", "_run", "_said", "_services", "_span",
-        "_state", "_timers", "_usage", "_watch", "agent", "began", "ended", "iteration", "path",
-    )  # fmt: skip
+    __slots__ = ()
 
-    def __init__(self, run: Invocation, services: "Services", agent: Agent, parent: "InvocationContext | None") -> None:
-        self._run = run
-        self._services = services
-        self._parent = parent
-        self.agent = agent
-        self.ended = False
-        self.began: float | None = None
-        self._active = 0
-        self._forks = 0
-        self._origins: dict[str, InvocationContext] | None = None
-        self._said: Event | tuple[Outcome, ...] | None = None
-        self._state: State | None = None
-        self._usage: Usage | None = None
-        self._links: tuple[SpanContext, ...] = ()
-        if parent is None:
-            self.path = agent.name
-            self.iteration: int | None = None
-            self._place = Place(())
-            self._loop: LoopFrame | None = None
-            self._span: Span = INVALID_SPAN
-            self._timers: tuple[Timer, ...] = ()
-            self._watch: Watched | None = None
-        else:
-            self.path = f"{parent.path}.{agent.name}"
-            self.iteration = parent.iteration
-            self._place = parent._place
-            self._loop = parent._loop
-            self._span = parent._span
-            self._timers = parent._timers
-            self._watch = parent._watch
+    agent: Agent
 
     # What it knows
 
@@ -292,7 +230,23 @@ class InvocationContext:
     @property
     def remaining(self) -> float:
         """Seconds until the nearest deadline of its own or of who runs it; infinity if there is none."""
-        return min((timer.left() for timer in self._timers), default=float("inf"))
+        run = self._run
+        return min([timer.left() for timer in self._timers], default=run.ends - run.now())
+
+    @property
+    def deadline(self) -> float:
+        """When that is, by `anyio.current_time()`. Nested work inherits it and can only shorten it."""
+        return self._run.now() + self.remaining
+
+    @property
+    def limits(self) -> Limits:
+        """What the run may spend."""
+        return self._run.limits
+
+    @property
+    def spent(self) -> Spent:
+        """What the run has spent so far."""
+        return self._run.spent
 
     async def history(self) -> list[Event]:
         """The events that this agent sees, oldest first; those of running siblings and lifecycle events aside.
@@ -308,7 +262,7 @@ class InvocationContext:
     def text(self, text: str, *, partial: bool = False, response_id: str | None = None) -> Event:
         """An event of this agent's that says `text`; emit it or yield it."""
         if type(text) is not str:
-            raise InvalidEvent(f"{self._who()}: text must be a string, not {type(text).__name__}")
+            raise InvalidEvent(f"agent {self.path!r}: text must be a string, not {type(text).__name__}")
         run = self._run
         event = build_event(
             run.new_id(), run.id, run.time(), self.agent.name, self._place.branch, self.path, self.iteration,
@@ -349,12 +303,11 @@ class InvocationContext:
             StateConflict: A sibling branch wrote one of its state keys, and that is an error there.
             LimitExceeded: The run's budget is used up.
         """
-        if self.ended:
-            self._refuse()
+        self._check()
         run = self._run
         if run.scheduler is not None:
             await run.scheduler.point(self.path, "emit")
-        origin = self
+        origin: Turn = self
         if self._origins is not None and isinstance(event, Event) and event.id in self._origins:
             origin = self._origins.pop(event.id)  # a child's, being passed on
         else:
@@ -371,27 +324,24 @@ class InvocationContext:
             fields = event.__dict__
         place = origin._place
         actions = fields["actions"]
-        frame = origin._loop_named(actions.escalate) if actions is not None and actions.escalate else None
+        loops = origin.loops_to_end(actions.escalate) if actions is not None and actions.escalate else ()
         if not fields["partial"]:
             await run.commit(place, event)
             if fields["parts"]:
                 self._said = origin._said = event
-            if frame is not None:
-                frame.ended = True
+            for loop in loops:
+                loop.ended = True
             if fields["usage"] is not None:
-                origin._charge(fields["usage"])
+                origin.charge(fields["usage"])
         channel = run.channel
         if channel.reading:
             channel.push(event, place.flow)
         for watch in place.watchers:
-            watch(event, place.branch, frame)
+            watch(event, place.branch, loops[-1] if loops else None)
         if not channel.reading or run.stopping:
             await checkpoint()
         elif place.flow.sent - run.lookahead > place.flow.taken:
-            if self._timers:
-                await self._wait_off_the_clock(place.flow)
-            else:
-                await channel.taken(place.flow, run.lookahead)
+            await run.read(place.flow, run.lookahead, origin._timers)
         if run.scheduler is not None:
             await run.scheduler.point(self.path, "go on")
 
@@ -404,15 +354,10 @@ class InvocationContext:
         Raises:
             Exception: What the child raised. Errors of agentflow's own are `RunError`.
         """
-        self._check()
-        await self.flush()
-        ctx = self._derive(child)
-        own_branch = bool(self._active)
-        if own_branch:
-            self._fork(ctx)
+        ctx, start = await self._prepare(child)
         self._active += 1
         try:
-            return await take_turn(ctx, AgentStart(child.name, type(child).__name__, own_branch=own_branch))
+            return await take_turn(ctx, start)
         finally:
             self._active -= 1
 
@@ -426,17 +371,11 @@ class InvocationContext:
         Raises:
             Exception: What the child raised, at the next step of the iteration or on leaving the block.
         """
-        self._check()
-        await self.flush()
+        ctx, start = await self._prepare(child)
         channel = Channel(self._run.channel.new_ticket)
-        watched = Watched(channel)
-        ctx = self._derive(child)
-        own_branch = bool(self._active)
-        if own_branch:
-            self._fork(ctx)
-        ctx._watch = watched
-        self._origins = self._origins or {}
-        start = AgentStart(child.name, type(child).__name__, own_branch=own_branch)
+        watched = ctx._watch = Watched(channel)
+        if self._origins is None:
+            self._origins = {}
 
         async def work() -> None:
             try:
@@ -503,27 +442,30 @@ class InvocationContext:
         """
         self._check()
         if usage is not None:
-            self._charge(usage)
+            self.charge(usage)
 
     # How it is done
 
-    def _who(self) -> str:
-        return f"agent {self.path!r}"
-
     def _check(self) -> None:
         if self.ended:
-            self._refuse()
+            raise ContextEnded(
+                f"the turn of agent {self.path!r} has ended, so its context can't be used any more: "
+                "don't keep ctx, and wait for tasks that use it before the agent returns"
+            )
 
-    def _refuse(self) -> NoReturn:
-        raise ContextEnded(
-            f"the turn of agent {self.path!r} has ended, so its context can't be used any more: "
-            "don't keep ctx, and wait for tasks that use it before the agent returns"
-        )
+    async def _prepare(self, child: Agent) -> "tuple[InvocationContext, AgentStart]":
+        """Publish what is pending, and make a context for a child's turn."""
+        self._check()
+        if not isinstance(child, Agent):
+            raise ConfigError(f"agent {self.path!r} can only run agents, not {short(child)}")
+        await self.flush()
+        ctx = self.beside(child) if self._active else self.derive(child)
+        return ctx, AgentStart(child.name, type(child).__name__, own_branch=bool(self._active))
 
     def _stamp(self, event: Event) -> Event:
         if not isinstance(event, Event):
             hint = "; await ctx.emit(ctx.text(...)) to say something" if isinstance(event, (str, dict)) else ""
-            raise InvalidEvent(f"{self._who()} emitted {_short(event)}, which is not an Event{hint}")
+            raise InvalidEvent(f"agent {self.path!r} emitted {short(event)}, which is not an Event{hint}")
         fields = event.__dict__
         if fields["serial"] is not None:  # stored already: say it again
             event = event.model_copy(update={"id": "", "seq": None, "serial": None, "timestamp": 0.0, "path": ""})
@@ -531,7 +473,7 @@ class InvocationContext:
         elif fields["path"] is self.path and fields["branch"] is self._place.branch:
             return event  # made by this context
         if fields["lifecycle"] is not None:
-            raise InvalidEvent(f"{self._who()} emitted a lifecycle event; those are the framework's own")
+            raise InvalidEvent(f"agent {self.path!r} emitted a lifecycle event; those are the framework's own")
         run = self._run
         fields["id"] = fields["id"] or run.new_id()
         fields["timestamp"] = fields["timestamp"] or run.time()
@@ -542,11 +484,11 @@ class InvocationContext:
         fields["iteration"] = self.iteration
         return event
 
-    async def _show(self, event: Event, origin: "InvocationContext") -> None:
+    async def _show(self, event: Event, origin: Turn) -> None:
         """Hand an event to who watches this turn, and wait until it has been passed on or dropped."""
         watched = self._watch
         assert watched is not None
-        ctx = self
+        ctx: Turn = self
         while ctx._watch is watched:
             assert ctx._parent is not None
             ctx = ctx._parent
@@ -554,390 +496,3 @@ class InvocationContext:
         ctx._origins[event.id] = origin
         await watched.channel.send(event, watched.flow)
         ctx._origins.pop(event.id, None)
-
-    async def _wait_off_the_clock(self, flow: Flow) -> None:
-        """Wait for the reader; meanwhile the clocks of all timeouts above stand still."""
-        for timer in self._timers:
-            timer.pause()
-        try:
-            await self._run.channel.taken(flow, self._run.lookahead)
-        finally:
-            for timer in self._timers:
-                timer.resume()
-
-    def _within(self, frame: LoopFrame, iteration: int) -> "InvocationContext":
-        """This context inside an iteration of the loop that it runs."""
-        inner = InvocationContext(self._run, self._services, self.agent, self)
-        inner.path, inner.iteration, inner._loop, inner._links = self.path, iteration, frame, self._links
-        return inner
-
-    def _halted(self) -> bool:
-        """Whether a loop that runs this has been ended from inside."""
-        frame = self._loop
-        while frame is not None:
-            if frame.ended:
-                return True
-            frame = frame.outer
-        return False
-
-    def _derive(self, child: Agent) -> "InvocationContext":
-        if not isinstance(child, Agent):
-            raise ConfigError(f"{self._who()} can only run agents, not a {type(child).__name__}")
-        return InvocationContext(self._run, self._services, child, self)
-
-    def _fork(self, ctx: "InvocationContext") -> None:
-        """Give a child that runs beside others a branch of its own."""
-        self._forks += 1
-        name = f"{ctx.agent.name}#{self._forks + 1}"
-        place = self._place
-        ctx._place = Place((*place.segments, self.agent.name, name), place.groups, place.watchers)
-
-    def _loop_named(self, target: bool | str) -> LoopFrame | None:
-        frame = self._loop
-        if target is True:
-            return frame
-        inner = frame
-        while frame is not None and frame.name != target:
-            frame = frame.outer
-        if frame is None:
-            raise InvalidEvent(f"{self._who()} escalated to {target!r}, but no loop of that name runs it")
-        while inner is not None and inner is not frame:  # the loops inside of it end too
-            inner.ended = True
-            inner = inner.outer
-        return frame
-
-    def _charge(self, usage: Usage) -> None:
-        ctx: InvocationContext | None = self
-        while ctx is not None:
-            ctx._usage = usage if ctx._usage is None else ctx._usage + usage
-            ctx = ctx._parent
-        run = self._run
-        run.usage = run.usage + usage
-        run.spent.model_calls += usage.model_calls
-        run.spent.tokens += usage.total_tokens
-        run.spent.cost += usage.cost
-        over = run.spent.exceeded(run.limits)
-        if over is not None:
-            raise run.out_of(over, self._place, self.path)
-
-    async def _tell(self, record: Any, wait: bool = True, actions: Actions | None = None) -> Event:
-        """Emit a lifecycle event."""
-        run = self._run
-        event = run.lifecycle(record, self.agent.name, self._place, self.path, self.iteration)
-        if actions is not None:
-            event.__dict__["actions"] = actions
-            run.clean(event, self.path)
-        await run.tell(self._place, event, self, wait)
-        return event
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return f"{type(value).__name__} {text[:60]}{'…' if len(text) > 60 else ''}" if value is not None else "None"
-
-
-@dataclass(slots=True)
-class Services:
-    """What the contexts of one Runner share."""
-
-    artifacts: ArtifactService
-    memory: MemoryService
-    plugins: Hooks
-
-
-async def take_turn(ctx: InvocationContext, start: AgentStart, *, timeout: float | None = None) -> Outcome:
-    """All that happens around an agent's turn: events, span, callbacks, time, retries, and exactly one end.
-
-    A turn whose start was stored has exactly one terminal event, stored too. That of a cancelled turn is stored with
-    whatever the run stores next, so that cancelling waits for nobody.
-
-    Args:
-        ctx: Made for this turn.
-        start: Tells of the beginning; its type decides that of the end.
-        timeout: Seconds, besides the agent's own.
-
-    Raises:
-        Exception: What the agent raised, with a note that says where.
-    """
-    run, agent, place = ctx._run, ctx.agent, ctx._place
-    began = run.now()
-    begin = run.lifecycle(start, agent.name, place, ctx.path, ctx.iteration)
-    status: Status = "ok"
-    error: BaseException | None = None
-    attempts = 1
-    run.active[ctx] = None
-    if run.tracing is not None:
-        ctx._span = _start_span(ctx)
-    try:
-        await run.tell(place, begin, ctx)
-        if run.scheduler is not None:
-            await run.scheduler.point(ctx.path, "start")
-        if run.tracing is None:
-            attempts = await _work(ctx, start, timeout)
-        else:
-            with tracing.current(ctx._span):
-                attempts = await _work(ctx, start, timeout)
-    except Exception as raised:
-        error = raised
-        status = "timeout" if isinstance(raised, AgentTimeout) and raised.agent == ctx.path else "error"
-        _explain(raised, ctx)
-    except BaseException as raised:
-        error, status = raised, "cancelled"
-    if begin.serial is not None:
-        ctx.began = began
-        try:
-            await _end(ctx, start, status, error, began, attempts)
-        except Exception as raised:
-            if error is None:
-                error, status = raised, "error"
-        except BaseException as raised:
-            error, status = raised, "cancelled"
-    _leave(ctx, status, error, began, attempts)
-    if error is not None:
-        try:
-            raise error
-        finally:
-            del error  # or the traceback would keep this frame, and it the traceback
-    return Outcome(
-        agent=agent.name,
-        branch=place.branch,
-        status="ok",
-        said=ctx._said,
-        duration=run.now() - began,
-        usage=ctx._usage,
-    )
-
-
-async def _end(
-    ctx: InvocationContext, start: AgentStart, status: Status, error: BaseException | None, began: float, attempts: int
-) -> None:
-    """Commit the terminal event; of a cancelled turn, or where that fails, leave it to the next commit."""
-    run = ctx._run
-    parallel = isinstance(start, AgentParallelStart)
-    record = (AgentParallelComplete if parallel else AgentComplete)(
-        ctx.agent.name, status, round((run.now() - began) * 1000, 3), attempts
-    )
-    said = ctx._said
-    if said is not None:
-        record.result_summary = summary(said.text if isinstance(said, Event) else " / ".join(o.text for o in said))
-    if isinstance(error, Exception):
-        record.error = error_info(error)
-    if status == "cancelled":
-        record.reason = run.reason
-    event = run.lifecycle(record, ctx.agent.name, ctx._place, ctx.path, ctx.iteration)
-    if status == "cancelled":
-        run.defer(ctx, event)
-        return
-    if status == "ok" and ctx._state is not None:
-        event.__dict__["actions"] = pending_actions(ctx._state, None)
-    try:
-        if event.actions is not None:
-            run.clean(event, ctx.path)
-        await run.tell(ctx._place, event, ctx, wait=status == "ok")
-    except BaseException as raised:
-        if event.serial is None:
-            record.outcome = "error" if isinstance(raised, Exception) else "cancelled"
-            record.error = record.error or (error_info(raised) if isinstance(raised, Exception) else None)
-            event.__dict__["actions"] = None
-            run.defer(ctx, event)
-        raise
-
-
-def _leave(ctx: InvocationContext, status: Status, error: BaseException | None, began: float, attempts: int) -> None:
-    run = ctx._run
-    ctx.ended = True
-    if ctx._state is not None:
-        ctx._state.close()
-    run.active.pop(ctx, None)
-    parent = ctx._parent
-    if parent is not None and ctx._said is not None:
-        parent._said = ctx._said
-    if run.tracing is not None:
-        said = ctx._said
-        run.tracing.end(
-            ctx._span,
-            outcome=status,
-            duration=run.now() - began,
-            workflow=ctx.agent.directs_others,
-            name=ctx.agent.name,
-            error=error,
-            reason=run.reason if status == "cancelled" else "",
-            attempts=attempts,
-            output=said.text if isinstance(said, Event) else None,
-        )
-        if parent is not None and ctx._links:
-            parent._links = ctx._links
-
-
-def _start_span(ctx: InvocationContext) -> Span:
-    run, agent, parent = ctx._run, ctx.agent, ctx._parent
-    assert run.tracing is not None
-    links: tuple[SpanContext, ...] = ()
-    if parent is not None:
-        links, parent._links = parent._links, ()
-    return run.tracing.start_agent(
-        name=agent.name,
-        description=agent.description,
-        agent_type=type(agent).__name__,
-        workflow=agent.directs_others,
-        nested=parent is not None,
-        parent=ctx._span,
-        path=ctx.path,
-        branch=ctx._place.branch,
-        iteration=ctx.iteration,
-        invocation_id=run.id,
-        session_id=run.key.session_id,
-        links=links,
-    )
-
-
-async def _work(ctx: InvocationContext, start: AgentStart, timeout: float | None) -> int:
-    """The turn itself, within its time; gives the number of attempts."""
-    agent, run = ctx.agent, ctx._run
-    limit = agent.timeout if timeout is None else min(timeout, agent.timeout or timeout)
-    if limit is None:
-        return await _tries(ctx, start)
-    with anyio.CancelScope(deadline=run.now() + limit) as scope:
-        ctx._timers = (*ctx._timers, Timer(scope, run.now))
-        return await _tries(ctx, start)
-    raise AgentTimeout(
-        f"agent {ctx.path!r} was still at work after {limit:g} s",
-        seconds=limit,
-        agent=ctx.path,
-        branch=ctx.branch,
-        invocation_id=run.id,
-    )
-
-
-async def _tries(ctx: InvocationContext, start: AgentStart) -> int:
-    retry = ctx.agent.retry
-    if retry is None:
-        await _body(ctx)
-        return 1
-    run = ctx._run
-    attempt = 1
-    while True:
-        kept = [(group, index, dict(group.contributions.get(index, {}))) for group, index in ctx._place.groups]
-        try:
-            await _body(ctx)
-            return attempt
-        except Exception as error:
-            if attempt >= retry.attempts or not retry.covers(error):
-                raise
-            failure = error_info(error)
-            wait = retry.wait(attempt, run.rng)
-        if ctx._state is not None:
-            ctx._state.drop_pending()
-        for group, index, own in kept:
-            group.contributions[index] = own
-        ctx._said = None
-        await anyio.sleep(wait)
-        attempt += 1
-        again = type(start)(ctx.agent.name, start.agent_type, attempt, failure)
-        await ctx._tell(again)
-
-
-async def _body(ctx: InvocationContext) -> None:
-    agent, plugins = ctx.agent, ctx._services.plugins
-    if plugins.before_agent or agent.before_agent:
-        reply = await plugins.first("before_agent", ctx) or await _call_back(agent.before_agent, ctx)
-        if reply is not None:
-            await ctx.emit(as_event(ctx, reply))
-            return
-    work = agent.run(ctx)
-    if type(work) is CoroutineType or isawaitable(work):
-        result: object = await work
-        if result is not None:
-            raise InvalidEvent(
-                f"{ctx._who()} returned {_short(result)}; an agent says something with await ctx.emit(ctx.text(...))"
-            )
-    elif isinstance(work, AsyncIterator):
-        await _drive(ctx, work)
-    else:
-        raise InvalidEvent(f"{ctx._who()}: run must be an async function or an async generator, not {_short(work)}")
-    if plugins.after_agent or agent.after_agent:
-        reply = await plugins.first("after_agent", ctx) or await _call_back(agent.after_agent, ctx)
-        if reply is not None:
-            await ctx.emit(as_event(ctx, reply))
-
-
-async def _call_back(callbacks: Sequence[Callback], ctx: InvocationContext) -> Reply:
-    for callback in callbacks:
-        reply = callback(ctx)
-        if isawaitable(reply):
-            reply = await reply
-        if reply is not None:
-            return reply
-    return None
-
-
-def as_event(ctx: InvocationContext, reply: Event | str) -> Event:
-    return ctx.text(reply) if isinstance(reply, str) else reply
-
-
-async def _drive(ctx: InvocationContext, events: AsyncIterator[Event]) -> None:
-    """Run a generator to its end in this task; what happens at a `yield` is thrown back in there.
-
-    So a timeout, a task group or a span around a `yield` behaves as around an `await`. One that goes on yielding
-    though its scope is cancelled is closed and reported.
-    """
-    swallowed = 0
-    try:
-        event = await anext(events)
-        while True:
-            try:
-                await ctx.emit(event)
-            except BaseException as error:
-                if not isinstance(events, AsyncGenerator):
-                    raise
-                if swallowed >= _SWALLOWS:
-                    await _put_down(ctx, events)
-                    raise
-                event = await events.athrow(error)
-                if not isinstance(error, Exception) and anyio.current_effective_deadline() == float("-inf"):
-                    swallowed += 1
-            else:
-                event = await anext(events)
-    except StopAsyncIteration:
-        return
-
-
-_SWALLOWS = 3
-"""How often a generator may yield again under a cancelled scope: a `finally` may, once or twice."""
-
-
-async def _put_down(ctx: InvocationContext, events: AsyncGenerator[Event, None]) -> None:
-    logger.error("%s swallowed its cancellation %d times; it is closed", ctx._who(), _SWALLOWS)
-    try:
-        await events.aclose()
-    except RuntimeError as error:
-        logger.error("%s: %s", ctx._who(), error)  # "async generator ignored GeneratorExit"
-
-
-def error_info(error: BaseException) -> ErrorInfo:
-    """An error as events carry it."""
-    return ErrorInfo(
-        type(error).__qualname__, clean_text(str(error))[:10_000], bool(getattr(error, "retryable", False))
-    )
-
-
-def _explain(error: Exception, ctx: InvocationContext) -> None:
-    """Say where it happened: in the fields of our own errors, in a note on others; the innermost agent's word counts."""
-    if isinstance(error, RunError):
-        if not error.agent:
-            error.agent, error.branch, error.invocation_id = ctx.path, ctx.branch, ctx.invocation_id
-    elif not any(note.startswith("in agent ") for note in getattr(error, "__notes__", ())):
-        where = f" on branch {ctx.branch!r}" if ctx.branch else ""
-        error.add_note(f"in agent {ctx.path!r}{where} (run {ctx.invocation_id})")
-
-
-def branch_context(
-    ctx: InvocationContext, child: Agent, name: str, group: Group, index: int, watchers: Sequence[Watcher] = ()
-) -> InvocationContext:
-    """The context of a branch that a parallel group opens: `name` is its last segment, `index` its place there."""
-    place = ctx._place
-    branch = ctx._derive(child)
-    branch._place = Place(
-        (*place.segments, ctx.agent.name, name), ((group, index), *place.groups), (*watchers, *place.watchers)
-    )
-    return branch

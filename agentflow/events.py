@@ -168,7 +168,7 @@ class GatherComplete:
     """A parallel group has ended, and what it said can be seen by whatever follows it.
 
     Attributes:
-        total_agents: Branches declared; `successful`, `failed` (errors and timeouts), `cancelled` and `skipped` add up to it.
+        total_agents: Branches declared: `successful`, `failed` (errors and timeouts), `cancelled` and `skipped` ones.
         total_time_ms: Wall time of the group.
         gathered_results: Names of the branches that succeeded, in declaration order.
         outcomes: Name to outcome, in declaration order.
@@ -313,7 +313,7 @@ class Event(BaseModel):
     Attributes:
         id: Unique in the session.
         seq: Place in its branch of its run, from 1, without gaps; given at commit. `None` for partial events.
-        serial: Place in its session, from 1, without gaps, in commit order; given at commit. Order by this, never by time.
+        serial: Place in its session, from 1, without gaps, in commit order; given at commit. What to order by.
         invocation_id: The run.
         timestamp: Seconds since the epoch, when it was emitted.
         author: Name of the agent, or `"user"`.

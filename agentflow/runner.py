@@ -22,8 +22,9 @@ from agentflow._hooks import Hooks, call_hook, plugin_name
 from agentflow._invocation import Invocation, Place, Scheduler
 from agentflow._streams import Channel, clock, ticket_maker
 from agentflow._sync import SyncRun
+from agentflow._turn import Services, as_event, take_turn
 from agentflow.content import Part, as_parts
-from agentflow.core import Agent, InvocationContext, Plugin, Services, as_event, take_turn
+from agentflow.core import Agent, InvocationContext, Plugin
 from agentflow.errors import ConfigError, PluginError, RunNotFound, SessionBusy
 from agentflow.events import Actions, AgentStart, Event, Usage, build_event
 from agentflow.outcome import Outcome
@@ -413,8 +414,10 @@ class Runner:
         self.memory = memory or InMemoryMemoryService()
         self.limits = limits or Limits()
         self.teardown_timeout = seconds(teardown_timeout, "Runner: teardown_timeout") or 0.0
-        self._own = [own for own, given in ((self.sessions, sessions), (self.artifacts, artifacts), (self.memory, memory))
-                     if given is None]  # fmt: skip
+        given = (sessions, artifacts, memory)
+        made: tuple[SessionService | ArtifactService | MemoryService, ...]
+        made = (self.sessions, self.artifacts, self.memory)
+        self._own = [own for own, other in zip(made, given, strict=True) if other is None]
         self._hooks = Hooks(plugins, Plugin)
         self._services = Services(self.artifacts, self.memory, self._hooks)
         self._max_event_bytes = max_event_bytes
@@ -613,7 +616,7 @@ class Runner:
             lookahead=lookahead,
             max_event_bytes=self._max_event_bytes,
             visibility=self._visibility,
-            rng=random.Random(self._seed),  # noqa: S311 - jitter, no secrets
+            rng=random.Random(self._seed),
             tracing=self._tracing,
             scheduler=self._scheduler,
         )
@@ -634,7 +637,7 @@ class Runner:
         try:
             with live.scope:
                 if run.limits.seconds is not None:
-                    live.scope.deadline = run.now() + run.limits.seconds
+                    live.scope.deadline = run.ends
                 with tracing.current(live.span):
                     await self._work(live, root, parts, state)
         except Exception as error:
@@ -662,7 +665,7 @@ class Runner:
             await run.commit(root._place, event)
         reply = await hooks.first("before_run", root)
         if reply is not None:
-            await root.emit(as_event(root, reply))
+            await root.emit(as_event(root, reply, "before_run"))
         else:
             await take_turn(root, AgentStart(self.agent.name, type(self.agent).__name__))
 

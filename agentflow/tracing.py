@@ -11,8 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from opentelemetry import context as otel_context
-from opentelemetry import metrics, trace
+from opentelemetry import context as otel_context, metrics, trace
 from opentelemetry.trace import Link, Span, SpanContext, Status, StatusCode
 
 from agentflow.errors import ConfigError
@@ -100,7 +99,8 @@ class Tracing:
         self._tracer = trace.get_tracer("agentflow")
         meter = metrics.get_meter("agentflow")
         self._agents = meter.create_histogram(
-            "gen_ai.invoke_agent.duration", "s", "Duration of an agent's turn", explicit_bucket_boundaries_advisory=_AGENT_BUCKETS
+            "gen_ai.invoke_agent.duration", "s", "Duration of an agent's turn",
+            explicit_bucket_boundaries_advisory=_AGENT_BUCKETS,
         )  # fmt: skip
         self._workflows = meter.create_histogram(
             "gen_ai.invoke_workflow.duration", "s", "Duration of a workflow agent's turn",

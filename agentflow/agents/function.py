@@ -1,8 +1,8 @@
 """A function as an agent."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from inspect import iscoroutinefunction, isasyncgenfunction, unwrap
 from functools import partial
+from inspect import isasyncgenfunction, iscoroutinefunction, unwrap
 from typing import overload
 
 from agentflow.core import Agent, Callback, InvocationContext
@@ -64,7 +64,7 @@ class FunctionAgent(Agent):
         while isinstance(function, partial):
             function = function.func
         plain = unwrap(function) if callable(function) else function
-        call = getattr(type(plain), "__call__", None)
+        call = vars(type(plain)).get("__call__")
         kinds = (iscoroutinefunction, isasyncgenfunction)
         if not any(kind(plain) or kind(call) for kind in kinds) and getattr(plain, "__code__", None) is not None:
             raise ConfigError(

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from agentflow.core import Agent, Callback, InvocationContext, LoopFrame
+from agentflow._turn import LoopFrame
+from agentflow.core import Agent, Callback, InvocationContext
 from agentflow.errors import ConfigError
 from agentflow.events import LoopIteration
 from agentflow.policies import Retry
@@ -12,8 +13,8 @@ class LoopAgent(Agent):
     """Run the sub-agents in order, again and again, on the same branch.
 
     It ends after `max_iterations`, when `until` says so, or when an agent inside escalates
-    (`Actions(escalate=True)`, or the loop's name to end an outer one). The agent that escalates finishes its turn; those
-    after it are skipped. Only the nearest loop ends. Events carry the number of the iteration.
+    (`Actions(escalate=True)`, or the loop's name to end an outer one). The agent that escalates finishes its turn;
+    those after it are skipped. Only the nearest loop ends. Events carry the number of the iteration.
 
     Args:
         name: Unique in the tree.
@@ -83,12 +84,12 @@ class LoopAgent(Agent):
         while iteration != self.max_iterations:
             iteration += 1
             frame = LoopFrame(self.name, ctx._loop)
-            inner = ctx._within(frame, iteration)
-            await inner._tell(LoopIteration(self.name, iteration, self.max_iterations))
+            inner = ctx.within(frame, iteration)
+            await inner.tell(LoopIteration(self.name, iteration, self.max_iterations))
             try:
                 for child in self.sub_agents:
                     await inner.run(child)
-                    if inner._halted():
+                    if inner.halted():
                         return
                 if self.until is not None and self.until(inner):
                     return

@@ -13,9 +13,10 @@ from anyio.abc import TaskGroup
 from opentelemetry.trace import SpanContext
 
 from agentflow._invocation import summary
-from agentflow.core import Agent, Callback, InvocationContext, LoopFrame, branch_context, take_turn
-from agentflow.errors import AgentTimeout, ConfigError
-from agentflow.events import Actions, AgentParallelStart, Event, GatherComplete, ScatterStart, Status
+from agentflow._turn import LoopFrame, take_turn
+from agentflow.core import Agent, Callback, InvocationContext
+from agentflow.errors import ConfigError
+from agentflow.events import Actions, AgentParallelStart, Event, GatherComplete, ScatterStart
 from agentflow.outcome import Outcome
 from agentflow.policies import Retry, seconds
 from agentflow.state import Group, OnConflict, check_on_conflict, reducing
@@ -124,13 +125,6 @@ def _whole(value: object, what: str) -> int:
     return value
 
 
-def _status(ctx: InvocationContext, error: Exception | None) -> Status:
-    """How a turn that didn't go well ended."""
-    if error is None:
-        return "cancelled" if ctx.began is not None else "skipped"
-    return "timeout" if isinstance(error, AgentTimeout) and error.agent == ctx.path else "error"
-
-
 class _Fan:
     """One running instance of a ParallelAgent."""
 
@@ -159,7 +153,7 @@ class _Fan:
     async def run(self) -> None:
         agent, ctx = self.agent, self.ctx
         names = [child.name for child in self.children]
-        await ctx._tell(
+        await ctx.tell(
             ScatterStart(
                 agent.name, len(names), names, summary(ctx.user_text), agent.branch_timeout, agent.max_concurrency
             )
@@ -171,20 +165,18 @@ class _Fan:
                     self.start_next()
         except BaseException:  # cancelled from outside: what there is, is told with the cancelled turns
             self.reason = ctx._run.reason or "cancelled"
-            record = self.gather(hidden=False)
-            run = ctx._run
-            run.defer(ctx, run.lifecycle(record, agent.name, ctx._place, ctx.path, ctx.iteration))
+            ctx.tell_later(self.gather(hidden=False))
             ctx._said = self.results()
             raise
         actions = self.fold()
         ctx._said = self.results()
         ctx._links = tuple(self.spans)
-        await ctx._tell(self.gather(hidden=not self.failed), wait=not self.failed, actions=actions)
+        await ctx.tell(self.gather(hidden=not self.failed), wait=not self.failed, actions=actions)
         if self.failed:
             self.raise_failures()
 
     def start_next(self) -> None:
-        """Start the next branch in line. In a copy of the group's own context, not that of the branch that made room."""
+        """Start the next branch in line, in a copy of the group's context, not that of the branch that made room."""
         if self.next < len(self.children) and not self.reason:
             index = self.next
             self.next += 1
@@ -195,7 +187,7 @@ class _Fan:
 
     async def branch(self, index: int) -> None:
         child, run = self.children[index], self.ctx._run
-        ctx = branch_context(self.ctx, child, child.name, self.group, index, self.watchers)
+        ctx = self.ctx.fork(child, child.name, self.group, index, self.watchers)
         start = AgentParallelStart(child.name, type(child).__name__, step_id=ctx.path, worker_id=WORKER)
         if self.agent.max_concurrency is not None and index >= self.agent.max_concurrency:
             self.queued(ctx, start)
@@ -211,7 +203,7 @@ class _Fan:
                 outcome = Outcome(
                     agent=child.name,
                     branch=ctx.branch,
-                    status=_status(ctx, error),
+                    status=ctx.status,
                     said=ctx._said,
                     error=error,
                     duration=run.now() - began,

@@ -61,5 +61,5 @@ class SequentialAgent(Agent):
         """Take a turn."""
         for child in self.sub_agents:
             await ctx.run(child)
-            if ctx._halted():
+            if ctx.halted():
                 break

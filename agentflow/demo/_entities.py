@@ -179,10 +179,10 @@ def _names(tokens: list[_Token]) -> list[bool]:
         if names[at] and at and token.word.lower() in _MONTHS and tokens[at - 1].word.lower() in _BEFORE_A_MONTH:
             names[at] = False
     for at in range(len(tokens) - 2, -1, -1):  # "Ada Lovelace" at the start of a sentence; "J. Smith", "Mr. Smith"
-        token, after = tokens[at], tokens[at + 1]
-        if names[at + 1] and after.joined and not names[at] and token.word[0].isupper() and not shouted[at]:
-            free = not small[token.word.lower()]
-            names[at] = not says_little(token.word) and (free or _is_title(token.word) or _is_initial(token.word))
+        word, low = tokens[at].word, tokens[at].word.lower()
+        if names[at + 1] and tokens[at + 1].joined and not names[at] and word[0].isupper() and not shouted[at]:
+            known = says_little(word) or low in _DAYS | _MONTHS
+            names[at] = not known and (not small[low] or _is_title(word) or _is_initial(word))
     return names
 
 

@@ -28,7 +28,7 @@ class Sentiment:
     most_negative: str | None
 
     def __str__(self) -> str:
-        return f"{self.label} ({self.score:+.2f})"
+        return f"{self.label} ({self.score:+z.2f})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ _RUN = rf"(?=[^\W\d_])[^{_MARKS}]+"
 WORD = re.compile(rf"{_RUN}(?:['’\-]{_RUN})*")
 """A run of letters, with an apostrophe or a hyphen inside: `don’t`, `rabbit-hole`."""
 
+_KANJI = re.compile(r"[\u3001-\u30ff\u3400-\u9fff\uff01-\uff60]")
+
 MAX_SENTENCE = 1_500
 """Characters; a "sentence" beyond that (a table, a log, a text without stops) is cut at a space."""
 
@@ -102,6 +104,12 @@ def unix_lines(text: str) -> str:
 def words(text: str) -> list[str]:
     """The words of `text`, in order, as they are written."""
     return WORD.findall(text)
+
+
+def length(text: str) -> float:
+    """How many words: what white space separates; in Chinese and Japanese, every two characters."""
+    spaced, characters = _KANJI.subn(" ", text)
+    return len(spaced.split()) + characters / 2
 
 
 def says_little(word: str) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from agentflow.demo._entities import Kind
 from agentflow.demo._findings import Analysis, label
-from agentflow.demo._prose import select, tidy
+from agentflow.demo._prose import length, select, tidy
 
 _FOUR = ("sentiment", "entities", "summary", "keywords")
 
@@ -24,7 +24,7 @@ def synthesis(analyses: Sequence[Analysis], *, title: str = "Document analysis",
     """
     if not analyses:
         raise ValueError("there is nothing to put together: no section was analysed")
-    size = sum(len(each.section.text.split()) for each in analyses)
+    size = round(sum(length(each.section.text) for each in analyses))
     parts = [
         f"# {tidy(title)}",
         f"{_plural(len(analyses), 'section')}, {_plural(size, 'word')}.",
@@ -43,13 +43,13 @@ def _mood(analyses: Sequence[Analysis]) -> Iterator[str]:
         return
     total = sum(mood.sentences for _, mood in moods)
     mean = math.fsum(mood.score * mood.sentences for _, mood in moods) / total
-    line = f"{label(mean).capitalize()} overall ({mean:+.2f}, the mean of {_plural(total, 'sentence')})"
+    line = f"{label(mean).capitalize()} overall ({mean:+z.2f}, the mean of {_plural(total, 'sentence')})"
     if len(moods) > 1:
         high = max(moods, key=lambda each: each[1].score)
         low = min(moods, key=lambda each: each[1].score)
         line += (
             f"; {_trend([mood.score for _, mood in moods])}. Brightest in {high[0].number}, *{tidy(high[0].title)}* "
-            f"({high[1].score:+.2f}); darkest in {low[0].number}, *{tidy(low[0].title)}* ({low[1].score:+.2f})"
+            f"({high[1].score:+z.2f}); darkest in {low[0].number}, *{tidy(low[0].title)}* ({low[1].score:+z.2f})"
         )
     yield f"## Sentiment\n\n{line}."
     widest = max(abs(mood.score) for _, mood in moods) or 1
@@ -144,4 +144,4 @@ def _trend(scores: list[float]) -> str:
     third = max(1, round(len(scores) / 3))
     first, last = (math.fsum(part) / third for part in (scores[:third], scores[-third:]))
     way = "rising" if last - first >= 0.05 else "falling" if first - last >= 0.05 else "about level"
-    return f"{way} from {first:+.2f} in the first third to {last:+.2f} in the last"
+    return f"{way} from {first:+z.2f} in the first third to {last:+z.2f} in the last"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from agentflow.demo._prose import tidy, unix_lines
+from agentflow.demo._prose import length, tidy, unix_lines
 
 _MARKDOWN = re.compile(r" {0,3}(#{1,6})[ \t]+(?=\S)")
 _FENCE = re.compile(r" {0,3}(?:```|~~~)")
@@ -52,7 +52,8 @@ def sections(text: str, *, max_words: int = 3_000, part_words: int = 1_000) -> t
     Args:
         text: Anything with at least one character that isn't white space.
         max_words: A section with more is divided by size; so is a text without headings that
-            has more than `part_words`. Words are what white space separates.
+            has more than `part_words`. Words are what white space separates; in Chinese
+            and Japanese, which have none, two characters are a word.
         part_words: The size aimed at then. Cuts are at the ends of paragraphs; inside a paragraph that is
             longer at the end of a line or sentence or, at worst, between two words, never in one.
 
@@ -67,9 +68,7 @@ def sections(text: str, *, max_words: int = 3_000, part_words: int = 1_000) -> t
     headings = _markdown_headings(text) or _chapter_headings(text)
     found: list[tuple[str, str, str]] = []
     for title, heading, body in _chapters(text, headings):
-        parts = (
-            list(_parts(body, part_words)) if len(body.split()) > (max_words if headings else part_words) else [body]
-        )
+        parts = list(_parts(body, part_words)) if length(body) > (max_words if headings else part_words) else [body]
         for number, part in enumerate(parts, 1):
             name = title if len(parts) == 1 else f"{title}, part {number}" if headings else f"Part {number}"
             found.append((name, heading if number == 1 else "", part))
@@ -134,7 +133,7 @@ def _is_title(line: str) -> bool:
         and first.isalnum()
         and not first.islower()
         and line[-1] not in ",;:"
-        and not (line.endswith(".") and len(line.split()) > 7)
+        and not (line.endswith(".") and length(line) > 7)
         and not _CHAPTER.fullmatch(line)
     )
 
@@ -146,7 +145,7 @@ def _chapters(text: str, headings: list[_Heading]) -> Iterator[tuple[str, str, s
         return
     front = text[: headings[0][0]]
     ready: tuple[str, str, str] | None = None
-    if len(front.split()) >= _TITLE_PAGE:
+    if length(front) >= _TITLE_PAGE:
         ready, front = ("Opening", "", front), ""
     ends = [start for start, _, _ in headings[1:]] + [len(text)]
     for (start, end, title), stop in zip(headings, ends, strict=True):
@@ -165,12 +164,12 @@ def _chapters(text: str, headings: list[_Heading]) -> Iterator[tuple[str, str, s
 
 def _parts(body: str, part_words: int) -> Iterator[str]:
     """About `part_words` each and all of a size: cut where the words so far come nearest to a multiple of it."""
-    total = len(body.split())
+    total = length(body)
     size = border = total / max(1, round(total / part_words))
     start = at = 0
-    seen = seen_at_start = 0
+    seen = seen_at_start = 0.0
     for unit in _units(body, part_words):
-        count = len(unit.split())
+        count = length(unit)
         if count and seen > seen_at_start and seen + count / 2 > border:
             yield body[start:at]
             start, seen_at_start = at, seen
@@ -184,11 +183,11 @@ def _parts(body: str, part_words: int) -> Iterator[str]:
 def _units(body: str, most: int) -> Iterator[str]:
     """Paragraphs; one of more than `most` words, its lines and sentences; one of those, its words by the `most`."""
     for paragraph in _pieces(_PARAGRAPH, body):
-        if len(paragraph.split()) <= most:
+        if length(paragraph) <= most:
             yield paragraph
             continue
         for line in _pieces(_LINE, paragraph):
-            chunks = _WORD.findall(line) if len(line.split()) > most else [line]
+            chunks = _WORD.findall(line) if length(line) > most else [line]
             yield from ("".join(chunks[at : at + most]) for at in range(0, len(chunks), most))
 
 

@@ -1,0 +1,490 @@
+"""All that happens around an agent's turn: events, span, callbacks, time, retries, and exactly one end."""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass
+from inspect import isawaitable
+from types import CoroutineType
+from typing import Any, Self
+
+import anyio
+from opentelemetry.trace import INVALID_SPAN, Span, SpanContext
+
+from agentflow import tracing
+from agentflow._hooks import Hooks
+from agentflow._invocation import Invocation, Place, Timer, Watcher, pending_actions, summary
+from agentflow._streams import Watched
+from agentflow.content import clean_text
+from agentflow.errors import AgentTimeout, InvalidEvent, RunError
+from agentflow.events import (
+    Actions,
+    AgentComplete,
+    AgentParallelComplete,
+    AgentParallelStart,
+    AgentStart,
+    ErrorInfo,
+    Event,
+    Lifecycle,
+    Status,
+    Usage,
+)
+from agentflow.outcome import Outcome
+from agentflow.services.artifacts import ArtifactService
+from agentflow.services.memory import MemoryService
+from agentflow.state import Group, State
+
+logger = logging.getLogger(__name__)
+
+_SWALLOWS = 3
+"""How often a generator may yield again under a cancelled scope: a `finally` may, once or twice."""
+
+
+_GRACE = 5.0
+"""Seconds that telling of a failure may take."""
+
+
+@dataclass(slots=True)
+class Services:
+    """What the contexts of one Runner share."""
+
+    artifacts: ArtifactService
+    memory: MemoryService
+    plugins: Hooks
+
+
+class LoopFrame:
+    """A running loop, as those inside of it see it."""
+
+    __slots__ = ("ended", "name", "outer")
+
+    def __init__(self, name: str, outer: "LoopFrame | None") -> None:
+        self.name = name
+        self.outer = outer
+        self.ended = False
+
+
+class Turn(ABC):
+    """What a turn is made of; agents see it as `InvocationContext`."""
+
+    __slots__ = (
+        "_active", "_forks", "_links", "_loop", "_origins", "_parent", "_place", "_run", "_said", "_services", "_span",
+        "_state", "_timers", "_usage", "_watch", "agent", "ended", "iteration", "path", "status",
+    )  # fmt: skip
+
+    def __init__(self, run: Invocation, services: Services, agent: Any, parent: "Turn | None") -> None:
+        self._run = run
+        self._services = services
+        self._parent = parent
+        self.agent = agent
+        self.ended = False
+        self.status: Status = "skipped"
+        self._active = 0
+        self._forks = 0
+        self._origins: dict[str, Turn] | None = None
+        self._said: Event | tuple[Outcome, ...] | None = None
+        self._state: State | None = None
+        self._usage: Usage | None = None
+        self._links: tuple[SpanContext, ...] = ()
+        if parent is None:
+            self.path: str = agent.name
+            self.iteration: int | None = None
+            self._place = Place(())
+            self._loop: LoopFrame | None = None
+            self._span: Span = INVALID_SPAN
+            self._timers: tuple[Timer, ...] = ()
+            self._watch: Watched | None = None
+        else:
+            self.path = f"{parent.path}.{agent.name}"
+            self.iteration = parent.iteration
+            self._place = parent._place
+            self._loop = parent._loop
+            self._span = parent._span
+            self._timers = parent._timers
+            self._watch = parent._watch
+
+    @abstractmethod
+    async def emit(self, event: Event) -> None:
+        """Say something."""
+
+    @abstractmethod
+    def text(self, text: str) -> Event:
+        """An event that says `text`."""
+
+    def derive(self, child: Any) -> Self:
+        """The context of a child's turn."""
+        return type(self)(self._run, self._services, child, self)
+
+    def fork(self, child: Any, name: str, group: Group, index: int, watchers: Sequence[Watcher] = ()) -> Self:
+        """The context of a branch of a parallel group: `name` is its last segment, `index` its place in the group."""
+        place = self._place
+        ctx = self.derive(child)
+        ctx._place = Place(
+            (*place.segments, self.agent.name, name), ((group, index), *place.groups), (*watchers, *place.watchers)
+        )
+        return ctx
+
+    def beside(self, child: Any) -> Self:
+        """The context of a child that runs beside others of this turn: on a branch of its own."""
+        self._forks += 1
+        place = self._place
+        ctx = self.derive(child)
+        name = f"{child.name}#{self._forks + 1}"
+        ctx._place = Place((*place.segments, self.agent.name, name), place.groups, place.watchers)
+        return ctx
+
+    def within(self, frame: LoopFrame, iteration: int) -> Self:
+        """This context inside an iteration of the loop that it runs."""
+        inner = self.derive(self.agent)
+        inner.path, inner.iteration, inner._loop, inner._links = self.path, iteration, frame, self._links
+        return inner
+
+    def halted(self) -> bool:
+        """Whether a loop that runs this has been ended from inside."""
+        frame = self._loop
+        while frame is not None:
+            if frame.ended:
+                return True
+            frame = frame.outer
+        return False
+
+    def loops_to_end(self, target: bool | str) -> tuple[LoopFrame, ...]:
+        """The loops that an escalation ends: the nearest, or those up to the one of that name; none if none runs it.
+
+        Raises:
+            InvalidEvent: No loop of that name runs it.
+        """
+        frames = []
+        frame = self._loop
+        while frame is not None:
+            frames.append(frame)
+            if target in (True, frame.name):
+                return tuple(frames)
+            frame = frame.outer
+        if target is True:
+            return ()
+        raise InvalidEvent(f"agent {self.path!r} escalated to {target!r}, but no loop of that name runs it")
+
+    def charge(self, usage: Usage) -> None:
+        """Charge this turn, those above it, and the run.
+
+        Raises:
+            LimitExceeded: A budget ran out.
+        """
+        turn: Turn | None = self
+        while turn is not None:
+            turn._usage = usage if turn._usage is None else turn._usage + usage
+            turn = turn._parent
+        self._run.charge(usage, self._place, self.path)
+
+    def lifecycle(self, record: Lifecycle, actions: Actions | None = None) -> Event:
+        """A lifecycle event of this turn."""
+        run = self._run
+        event = run.lifecycle(record, self.agent.name, self._place, self.path, self.iteration)
+        if actions is not None:
+            event.__dict__["actions"] = actions
+            run.clean(event, self.path)
+        return event
+
+    async def tell(self, record: Lifecycle, *, wait: bool = True, actions: Actions | None = None) -> None:
+        """Emit a lifecycle event of this turn."""
+        await self._run.tell(self.lifecycle(record, actions), self, self._place, self._timers, wait)
+
+    def tell_later(self, record: Lifecycle) -> None:
+        """Leave a lifecycle event of this turn to the run's next commit."""
+        self._run.defer(self, self._place, self.lifecycle(record))
+
+
+async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = None) -> Outcome:
+    """Let the agent of `ctx` take its turn.
+
+    A turn whose start was stored has exactly one terminal event, stored too. That of a cancelled turn is stored with
+    whatever the run stores next, so that cancelling waits for nobody.
+
+    Args:
+        ctx: Made for this turn.
+        start: Tells of the beginning; its type decides that of the end.
+        timeout: Seconds, besides the agent's own.
+
+    Raises:
+        Exception: What the agent raised, with a note that says where.
+    """
+    run = ctx._run
+    began = run.now()
+    attempts = 1
+    run.active[ctx] = None
+    if run.tracing is not None:
+        ctx._span = _start_span(ctx)
+    begin = ctx.lifecycle(start)
+    end: Event | None = None
+    try:
+        await run.tell(begin, ctx, ctx._place, ctx._timers)
+        if run.scheduler is not None:
+            await run.scheduler.point(ctx.path, "start")
+        if run.tracing is None:
+            attempts = await _work(ctx, start, timeout)
+        else:
+            with tracing.current(ctx._span):
+                attempts = await _work(ctx, start, timeout)
+        actions = pending_actions(ctx._state, None) if ctx._state is not None else None
+        end = ctx.lifecycle(_end_record(ctx, start, "ok", None, began, attempts), actions)
+        await run.tell(end, ctx, ctx._place, ctx._timers)
+    except Exception as error:
+        status: Status = "timeout" if isinstance(error, AgentTimeout) and error.agent == ctx.path else "error"
+        explain(error, ctx)
+        if begin.serial is not None:
+            ctx.status = status
+            await _tell_failure(ctx, _end_record(ctx, start, status, error, began, attempts))  # noqa: ASYNC120 - shielded
+        _leave(ctx, error, began, attempts)
+        raise
+    except BaseException as error:  # cancelled; at the very end perhaps, when all had been said and stored
+        if end is not None and end.serial is not None:
+            ctx.status = "ok"
+        elif begin.serial is not None:
+            ctx.status = "cancelled"
+            ctx.tell_later(_end_record(ctx, start, "cancelled", error, began, attempts))
+        _leave(ctx, error, began, attempts)
+        raise
+    ctx.status = "ok"
+    _leave(ctx, None, began, attempts)
+    return Outcome(
+        agent=ctx.agent.name,
+        branch=ctx._place.branch,
+        status="ok",
+        said=ctx._said,
+        duration=run.now() - began,
+        usage=ctx._usage,
+    )
+
+
+def _end_record(
+    ctx: Turn, start: AgentStart, status: Status, error: BaseException | None, began: float, attempts: int
+) -> AgentComplete:
+    run, said = ctx._run, ctx._said
+    kind = AgentParallelComplete if isinstance(start, AgentParallelStart) else AgentComplete
+    record = kind(ctx.agent.name, status, round((run.now() - began) * 1000, 3), attempts)
+    if said is not None:
+        record.result_summary = summary(
+            said.text if isinstance(said, Event) else " / ".join(outcome.text for outcome in said[:10])
+        )
+    if isinstance(error, Exception):
+        record.error = error_info(error)
+    if status == "cancelled":
+        record.reason = run.reason
+    return record
+
+
+async def _tell_failure(ctx: Turn, record: AgentComplete) -> None:
+    """Commit a failed turn's terminal event at once; where that fails too, the next commit takes it along."""
+    event = ctx.lifecycle(record)
+    with anyio.move_on_after(_GRACE, shield=True):  # or a cancellation would hide the failure
+        try:
+            await ctx._run.tell(event, ctx, ctx._place, ctx._timers, wait=False)
+        except Exception:
+            logger.exception("the end of agent %r could not be stored yet", ctx.path)
+    if event.serial is None:
+        ctx.tell_later(record)
+
+
+def _leave(ctx: Turn, error: BaseException | None, began: float, attempts: int) -> None:
+    run, status = ctx._run, ctx.status
+    ctx.ended = True
+    if ctx._state is not None:
+        ctx._state.close()
+    run.active.pop(ctx, None)
+    parent, said = ctx._parent, ctx._said
+    if parent is not None and said is not None:
+        parent._said = said
+    if run.tracing is not None:
+        run.tracing.end(
+            ctx._span,
+            outcome=status,
+            duration=run.now() - began,
+            workflow=ctx.agent.directs_others,
+            name=ctx.agent.name,
+            error=error,
+            reason=run.reason if status == "cancelled" else "",
+            attempts=attempts,
+            output=said.text if isinstance(said, Event) else None,
+        )
+        if parent is not None and ctx._links:
+            parent._links = ctx._links
+
+
+def _start_span(ctx: Turn) -> Span:
+    run, agent, parent = ctx._run, ctx.agent, ctx._parent
+    assert run.tracing is not None
+    links: tuple[SpanContext, ...] = ()
+    if parent is not None:
+        links, parent._links = parent._links, ()
+    return run.tracing.start_agent(
+        name=agent.name,
+        description=agent.description,
+        agent_type=type(agent).__name__,
+        workflow=agent.directs_others,
+        nested=parent is not None,
+        parent=ctx._span,
+        path=ctx.path,
+        branch=ctx._place.branch,
+        iteration=ctx.iteration,
+        invocation_id=run.id,
+        session_id=run.key.session_id,
+        links=links,
+    )
+
+
+async def _work(ctx: Turn, start: AgentStart, timeout: float | None) -> int:
+    """The turn itself, within its time; gives the number of attempts."""
+    agent, run = ctx.agent, ctx._run
+    limit = agent.timeout if timeout is None else min(timeout, agent.timeout or timeout)
+    if limit is None and agent.retry is None:
+        await _body(ctx)
+        return 1
+    if limit is None:
+        return await _tries(ctx, start)
+    with anyio.CancelScope(deadline=run.now() + limit) as scope:
+        ctx._timers = (*ctx._timers, Timer(scope, run.now))
+        return await _tries(ctx, start)
+    raise AgentTimeout(
+        f"agent {ctx.path!r} was still at work after {limit:g} s",
+        seconds=limit,
+        agent=ctx.path,
+        branch=ctx._place.branch,
+        invocation_id=run.id,
+    )
+
+
+async def _tries(ctx: Turn, start: AgentStart) -> int:
+    retry = ctx.agent.retry
+    if retry is None:
+        await _body(ctx)
+        return 1
+    run = ctx._run
+    attempt = 1
+    while True:
+        kept = [(group, index, dict(group.contributions.get(index, {}))) for group, index in ctx._place.groups]
+        try:
+            await _body(ctx)
+            return attempt
+        except Exception as error:
+            if attempt >= retry.attempts or not retry.covers(error):
+                raise
+            failure = error_info(error)
+            wait = retry.wait(attempt, run.rng)
+        if ctx._state is not None:
+            ctx._state.drop_pending()
+        for group, index, own in kept:
+            group.contributions[index] = own
+        ctx._said = None
+        await anyio.sleep(wait)
+        attempt += 1
+        await ctx.tell(type(start)(ctx.agent.name, start.agent_type, attempt, failure))
+
+
+async def _body(ctx: Turn) -> None:
+    agent, plugins = ctx.agent, ctx._services.plugins
+    if plugins.before_agent or agent.before_agent:
+        reply = await _reply(ctx, "before_agent", agent.before_agent)
+        if reply is not None:
+            await ctx.emit(reply)
+            return
+    work = agent.run(ctx)
+    if type(work) is CoroutineType or isawaitable(work):
+        result = await work
+        if result is not None:
+            raise InvalidEvent(
+                f"agent {ctx.path!r} returned {short(result)}; an agent says something with "
+                "await ctx.emit(ctx.text(...))"
+            )
+    elif isinstance(work, AsyncIterator):
+        await _drive(ctx, work)
+    else:
+        raise InvalidEvent(
+            f"agent {ctx.path!r}: run must be an async function or an async generator; it gave {short(work)}"
+        )
+    if plugins.after_agent or agent.after_agent:
+        reply = await _reply(ctx, "after_agent", agent.after_agent)
+        if reply is not None:
+            await ctx.emit(reply)
+
+
+async def _reply(ctx: Turn, hook: str, callbacks: Sequence[Any]) -> Event | None:
+    """What the first plugin or callback says that says something."""
+    reply = await ctx._services.plugins.first(hook, ctx)
+    for callback in callbacks:
+        if reply is not None:
+            break
+        reply = callback(ctx)
+        if isawaitable(reply):
+            reply = await reply
+    return as_event(ctx, reply, hook) if reply is not None else None
+
+
+def as_event(ctx: Turn, reply: object, hook: str) -> Event:
+    """What a hook returned, as an event.
+
+    Raises:
+        InvalidEvent: It is neither text nor an event.
+    """
+    if isinstance(reply, str):
+        return ctx.text(reply)
+    if isinstance(reply, Event):
+        return reply
+    raise InvalidEvent(f"{hook} of agent {ctx.path!r} must return text, an event or None, not {short(reply)}")
+
+
+async def _drive(ctx: Turn, events: AsyncIterator[Event]) -> None:
+    """Run a generator to its end in this task; what happens at a `yield` is thrown back in there.
+
+    So a timeout, a task group or a span around a `yield` behaves as around an `await`. One that goes on yielding
+    though its scope is cancelled is closed and reported.
+    """
+    swallowed = 0
+    try:
+        event = await anext(events)
+        while True:
+            try:
+                await ctx.emit(event)
+            except BaseException as error:  # noqa: ASYNC103 - the generator is told, and says what becomes of it
+                if not isinstance(events, AsyncGenerator) or swallowed >= _SWALLOWS:
+                    await _put_down(ctx, events)  # noqa: ASYNC102 - `aclose` is its own affair
+                    raise
+                event = await events.athrow(error)  # noqa: ASYNC102 - likewise
+                if not isinstance(error, Exception) and anyio.current_effective_deadline() == float("-inf"):
+                    swallowed += 1
+            else:
+                event = await anext(events)
+    except StopAsyncIteration:
+        return
+
+
+async def _put_down(ctx: Turn, events: AsyncIterator[Event]) -> None:
+    if isinstance(events, AsyncGenerator):
+        logger.error("agent %r swallowed its cancellation %d times; it is closed", ctx.path, _SWALLOWS)
+        try:
+            await events.aclose()
+        except RuntimeError:  # "async generator ignored GeneratorExit"
+            logger.exception("agent %r can't be closed", ctx.path)
+
+
+def error_info(error: BaseException) -> ErrorInfo:
+    """An error as events carry it."""
+    return ErrorInfo(
+        type(error).__qualname__, clean_text(str(error))[:10_000], bool(getattr(error, "retryable", False))
+    )
+
+
+def explain(error: Exception, ctx: Turn) -> None:
+    """Say where it happened: in the fields of our own errors, in a note on others; the innermost agent says it."""
+    branch, run_id = ctx._place.branch, ctx._run.id
+    if isinstance(error, RunError):
+        if not error.agent:
+            error.agent, error.branch, error.invocation_id = ctx.path, branch, run_id
+    elif not any(note.startswith("in agent ") for note in getattr(error, "__notes__", ())):
+        error.add_note(f"in agent {ctx.path!r}{f' on branch {branch!r}' if branch else ''} (run {run_id})")
+
+
+def short(value: object) -> str:
+    """A value, for an error message."""
+    text = repr(value)
+    return f"{type(value).__name__} {text[:60]}{'…' if len(text) > 60 else ''}" if value is not None else "None"
