@@ -115,15 +115,24 @@ class _Live:
     def unfinished(self) -> list[str]:
         return sorted(ctx.path for ctx in self.invocation.active)
 
-    async def wait_end(self) -> None:
-        """Wait for a cancelled run within the grace period; report by name who refuses to end."""
-        with anyio.CancelScope(shield=True), anyio.move_on_after(self.teardown_timeout):
-            await self.done.wait()
-        if not self.done.is_set():
+
+async def _end(lives: Sequence[_Live], reason: str) -> None:
+    """Cancel runs, wait for them within their grace period, and report by name who refuses to end."""
+    for live in lives:
+        live.cancel(reason)
+    if not lives:
+        return
+    with anyio.move_on_after(lives[0].teardown_timeout, shield=True):
+        for live in lives:
+            await live.done.wait()
+    for live in lives:
+        if not live.done.is_set():
             logger.error(
                 "run %s: still at work %g s after it was cancelled: %s. The Runner's exit waits for them",
-                self.invocation.id, self.teardown_timeout, ", ".join(self.unfinished()),
-            )  # fmt: skip
+                live.invocation.id,
+                live.teardown_timeout,
+                ", ".join(live.unfinished()),
+            )
 
 
 class _Turns:
@@ -205,7 +214,7 @@ class Run:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._leave()
+        await self._leave()  # noqa: ASYNC102 - what it waits for is shielded and bounded, but for a drain
         live = self._known()
         if live.error is not None and not live.error_seen and not live.detached:
             live.error_seen = True
@@ -234,10 +243,12 @@ class Run:
             channel.stop_reading()
         elif live.policy == "drain" and not live.invocation.stopping:
             channel.stop_reading()
-            await live.done.wait()
+            try:
+                await live.done.wait()
+            finally:
+                await _end([live], "its consumer left")
         else:
-            live.cancel("its consumer left")
-            await live.wait_end()
+            await _end([live], "its consumer left")
             channel.stop_reading()
         live.attached = False
 
@@ -415,8 +426,7 @@ class Runner:
         self.limits = limits or Limits()
         self.teardown_timeout = seconds(teardown_timeout, "Runner: teardown_timeout") or 0.0
         given = (sessions, artifacts, memory)
-        made: tuple[SessionService | ArtifactService | MemoryService, ...]
-        made = (self.sessions, self.artifacts, self.memory)
+        made: list[SessionService | ArtifactService | MemoryService] = [self.sessions, self.artifacts, self.memory]
         self._own = [own for own, other in zip(made, given, strict=True) if other is None]
         self._hooks = Hooks(plugins, Plugin)
         self._services = Services(self.artifacts, self.memory, self._hooks)
@@ -448,20 +458,17 @@ class Runner:
         self._tasks = None  # no new runs
         lives = list(self._live.values())
         if self._on_exit == "cancel" or error is not None:
-            for live in lives:
-                live.cancel("its Runner ended")
-            for live in lives:
-                await live.wait_end()
+            await _end(lives, "its Runner ended")
         else:
             for live in lives:
                 if not live.attached:
                     live.invocation.channel.stop_reading()
         cancelled = isinstance(error, anyio.get_cancelled_exc_class())  # the group must see that, and nothing else
         try:
-            await tasks.__aexit__(*((kind, error, trace) if cancelled else (None, None, None)))
+            await tasks.__aexit__(*((kind, error, trace) if cancelled else (None, None, None)))  # noqa: ASYNC102 - to wait
         finally:
             with anyio.CancelScope(shield=True):
-                await self._close()
+                await self._close()  # noqa: ASYNC102 - bounded, plugin by plugin
 
     async def _close(self) -> None:
         failures = []

@@ -132,6 +132,7 @@ class Board:
             line.words, line.speaker, line.streaming = f"attempt {record.attempt}{failure}"[:_KEPT], event.author, None
             return
         if not self._owns(event, record):
+            line.words, line.speaker, line.streaming = "", event.author, None
             return
         if line is self.root:
             line.name = record.agent_name
@@ -143,6 +144,8 @@ class Board:
 
     def _complete(self, event: Event, record: AgentComplete) -> None:
         line = self._line(event.branch)
+        if line.iteration != event.iteration:  # a loop on it has ended
+            line.iteration, line.rounds = event.iteration, None
         if line.state != "running" or not self._ends(event, record, line):
             return
         line.state = record.outcome

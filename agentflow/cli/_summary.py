@@ -156,8 +156,10 @@ class _Walk:
         self.time = turn.ended
         self.place = turn.last
         self.gap = 0.0
-        held_up = [child for child in turn.children if child.status != "cancelled"]  # a cancelled one holds nobody up
-        self.children = sorted(held_up or turn.children, key=lambda child: child.last)
+        children = turn.children
+        if turn.status != "cancelled":  # then one that was cancelled held nobody up
+            children = [child for child in children if child.status != "cancelled"]
+        self.children = sorted(children, key=lambda child: child.last)
 
     def before(self) -> Turn | None:
         """The child that ended last before the one given before this, or before the turn's end."""

@@ -135,7 +135,7 @@ class Cleaner(Agent):
             await ctx.emit(ctx.text("working"))
             await ctx.emit(ctx.text("still working"))
         finally:
-            with anyio.move_on_after(5, shield=True):
+            with anyio.move_on_after(60, shield=True):
                 await ctx.emit(ctx.text("cleaned up"))
 
 

@@ -1,0 +1,234 @@
+"""Lines, texts and the summary as words with a style: a terminal draws them in colour, a file gets the words."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+from rich.cells import cell_len, set_cell_size
+
+from agentflow.cli._board import Board, Line
+from agentflow.cli._summary import Timing
+from agentflow.content import Blob, Data, FileRef, ToolCall, ToolResult
+from agentflow.events import Event
+
+Words = list[tuple[str, str]]
+"""Pieces of one line, each with its style."""
+
+STYLES = {
+    "running": "cyan",
+    "waiting": "dim",
+    "ok": "green",
+    "error": "bold red",
+    "timeout": "bold red",
+    "cancelled": "yellow",
+    "skipped": "dim",
+}
+_STATE = max(map(len, STYLES))
+_TIME = 7
+_ENOUGH = 8
+"""Columns from which on the last words are worth showing."""
+_LONGEST = 2_000
+"""Characters shown of a value that isn't text."""
+_CONTROL = re.compile(r"\r\n|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def clean(text: str) -> str:
+    """`text` without what could steer a terminal: line feeds and tabs stay."""
+    return _CONTROL.sub(lambda found: "\n" if found[0] == "\r\n" else "", text)
+
+
+def one_line(text: str) -> str:
+    """`text` on one line, clean."""
+    return " ".join(clean(text).split())
+
+
+def duration(seconds: float) -> str:
+    """For people: `12 ms`, `3.4 s`, `2 m 05 s`, `1 h 02 m`."""
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} m {rest:02} s" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} m"
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 text`, `2 texts`, `3 branches`."""
+    return f"{count:,} {noun if count == 1 else noun + ('es' if noun.endswith('ch') else 's')}"
+
+
+def said(event: Event) -> str:
+    """What an event says to people: its text, else what else it has, else nothing."""
+    return clean(event.text) or "\n".join(filter(None, map(_other, event.parts)))
+
+
+def _other(part: object) -> str:
+    if isinstance(part, Data):
+        return _short(part.value)
+    if isinstance(part, ToolCall):
+        return f"calls {part.name}({_short(part.args)})"
+    if isinstance(part, ToolResult):
+        return f"{part.name} {'failed' if part.is_error else 'answered'}: {_short(part.result)}"
+    if isinstance(part, Blob):
+        return f"[{clean(part.mime_type)}, {len(part.data):,} bytes]"
+    if isinstance(part, FileRef):
+        return f"[{clean(part.uri)}]"
+    return ""
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return clean(text if len(text) <= _LONGEST else text[:_LONGEST] + "…")
+
+
+def heading(event: Event) -> str:
+    """Who said it, and where: branch and author; the author alone on the run's own line."""
+    branch, author = event.branch, event.author
+    last = branch.rpartition(".")[2].partition("#")[0]
+    where = author if not branch else branch if author == last else f"{branch} {author}"
+    return f"{where} ({event.iteration})" if event.iteration is not None else where
+
+
+def text_rows(event: Event) -> Iterable[Words]:
+    """A completed text under its heading; beside it if it is one line."""
+    text = said(event)
+    if not text:
+        return
+    first, *more = text.rstrip("\n").split("\n")
+    if more:
+        yield [(heading(event) + ":", "bold")]
+        yield [(first, "")]
+    else:
+        yield [(heading(event) + ":", "bold"), (f" {first}", "")]
+    for line in more:
+        yield [(line, "")]
+
+
+def fit(text: str, width: int) -> str:
+    """`text` in exactly `width` columns."""
+    if cell_len(text) > width:
+        text = set_cell_size(text, max(0, width - 1)) + "…"
+    return set_cell_size(text, width)
+
+
+def label(line: Line) -> str:
+    """A line's name, indented below the branch that it is in."""
+    return "  " * line.depth + (line.name or "run")
+
+
+def choose(lines: Sequence[Line], most: int, rank: Callable[[Line], tuple[float, ...]]) -> list[Line]:
+    """At most so many lines, the lowest ranks, in the order they were in."""
+    if len(lines) <= most:
+        return list(lines)
+    places = sorted(range(len(lines)), key=lambda place: (*rank(lines[place]), place))[: max(0, most)]
+    return [lines[place] for place in sorted(places)]
+
+
+def live_rank(line: Line) -> tuple[float, ...]:
+    """Whose line is worth a place on a small screen: who works, then who failed, ended last, or waits."""
+    place = {"running": 0, "error": 1, "timeout": 1, "waiting": 3, "skipped": 4}.get(line.state, 2)
+    return (-1,) if line.parent is None else (place, -line.began if place == 2 else 0)
+
+
+def summary_rank(line: Line) -> tuple[float, ...]:
+    """Whose end is worth a place in a short summary: failures, then the slowest."""
+    place = {"error": 0, "timeout": 0, "cancelled": 1, "skipped": 3}.get(line.state, 2)
+    return (-1,) if line.parent is None else (place, -line.seconds)
+
+
+def live_rows(board: Board, now: float, *, width: int, height: int, stopping: bool = False) -> list[Words]:
+    """What the live view shows: as many lines as fit, and how many there are of each state."""
+    lines = list(board)
+    shown = choose(lines, height - 1, live_rank)
+    names = min(max((cell_len(label(line)) for line in shown), default=0), max(8, (width - _STATE - _TIME - 2) // 2))
+    rows = [_live_row(line, now, names, width) for line in shown]
+    states = board.states()
+    counts = [f"{states[state]:,} {state}" for state in STYLES if states[state]]
+    if len(lines) > len(shown):
+        counts.append(f"{len(lines) - len(shown):,} not shown")
+    if stopping:
+        counts.insert(0, "cancelling; Ctrl-C again to quit at once")
+    rows.append([(fit(" · ".join(counts), width), "dim")])
+    return rows
+
+
+def _live_row(line: Line, now: float, names: int, width: int) -> Words:
+    time = duration(line.elapsed(now)) if line.state not in ("waiting", "skipped") else ""
+    row = [
+        (fit(label(line), names), "bold" if line.parent is None else ""),
+        (" " + fit(line.state, _STATE), STYLES.get(line.state, "")),
+        (" " + time.rjust(_TIME), "dim"),
+    ]
+    left = width - names - _STATE - _TIME - 4
+    if left >= _ENOUGH:
+        row.append(("  " + fit(_last_words(line, left), left), "red" if line.error else ""))
+    return row
+
+
+def _last_words(line: Line, width: int) -> str:
+    if line.error:
+        return one_line(line.error)
+    loop = f"{line.iteration}/{line.rounds} " if line.rounds else f"#{line.iteration} " if line.iteration else ""
+    words = one_line(line.words)
+    who = line.speaker if line.speaker != line.name.partition("#")[0] else ""
+    start = loop + who + (": " if who and words else "")
+    if line.streaming is not None:
+        while words and cell_len(start) + cell_len(words) > width:  # its end is what is new
+            words = words[1:] if len(words) < width * 2 else words[-width:]
+    return start + words
+
+
+def summary_rows(
+    board: Board, timing: Timing, *, status: str, wall: float, processor: float = 0.0, most: int | None = None
+) -> Iterable[Words]:
+    """How each branch ended, and what the run's time went into.
+
+    Args:
+        board: After the last event.
+        timing: After the last event.
+        status: How the run ended.
+        wall: Seconds.
+        processor: Seconds of processor time that this process used meanwhile.
+        most: At most so many lines; failed and slow ones stay. `None` means all.
+    """
+    lines = list(board)
+    shown = choose(lines, most if most is not None else len(lines), summary_rank)
+    names = max((cell_len(label(line)) for line in shown), default=0)
+    for line in shown:
+        state, seconds = (line.state, line.seconds) if line.parent is not None else (status, wall)
+        row = [
+            (fit(label(line), names), "bold" if line.parent is None else ""),
+            (" " + fit(state, _STATE), STYLES.get(state, "")),
+            (" " + (duration(seconds) if line.turns or line.parent is None else "").rjust(_TIME), "dim"),
+        ]
+        if line.turns > 1:
+            row.append((f"  {line.turns} times", "dim"))
+        if line.error:
+            row.append(("  " + fit_or_all(one_line(line.error)), "red" if state in ("error", "timeout") else "dim"))
+        yield row
+    if len(shown) < len(lines):
+        rest = Counter(line.state for line in lines) - Counter(line.state for line in shown)
+        yield [(f"… and {len(lines) - len(shown):,} more: " + ", ".join(f"{n:,} {s}" for s, n in rest.items()), "dim")]
+    yield from _timing_rows(timing, processor)
+
+
+def _timing_rows(timing: Timing, processor: float) -> Iterable[Words]:
+    path = timing.critical_path()
+    if len(path) < 2 and timing.speedup < 1.05:
+        return
+    steps = [f"{each.name}{f' ×{each.times}' if each.times > 1 else ''} {duration(each.seconds)}" for each in path]
+    yield [("Critical path: ", "bold"), (" → ".join(steps), "")]
+    yield [
+        ("Speed-up: ", "bold"),
+        (f"{timing.speedup:.1f} × over one after the other ({duration(timing.work)} of work in {duration(timing.wall)})", ""),
+    ]
+    if timing.speedup > 1.2 and processor > timing.wall / 2:
+        yield [
+            (f"Of that, {duration(processor)} was computing, which threads of one interpreter don't do faster.", "dim")
+        ]
+
+
+def fit_or_all(text: str, most: int = 300) -> str:
+    """`text`, cut when it is long."""
+    return text if len(text) <= most else text[: most - 1] + "…"
