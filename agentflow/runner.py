@@ -246,7 +246,7 @@ class Run:
             try:
                 await live.done.wait()
             finally:
-                await _end([live], "its consumer left")
+                await _end([live], "its consumer left")  # noqa: ASYNC102 - shielded and bounded
         else:
             await _end([live], "its consumer left")
             channel.stop_reading()
@@ -463,9 +463,10 @@ class Runner:
             for live in lives:
                 if not live.attached:
                     live.invocation.channel.stop_reading()
-        cancelled = isinstance(error, anyio.get_cancelled_exc_class())  # the group must see that, and nothing else
+        # The group must see a cancellation; of other errors it would make a group of one.
+        seen = (kind, error, trace) if isinstance(error, anyio.get_cancelled_exc_class()) else (None, None, None)
         try:
-            await tasks.__aexit__(*((kind, error, trace) if cancelled else (None, None, None)))  # noqa: ASYNC102 - to wait
+            await tasks.__aexit__(*seen)  # noqa: ASYNC102 - waits for whoever refuses to end
         finally:
             with anyio.CancelScope(shield=True):
                 await self._close()  # noqa: ASYNC102 - bounded, plugin by plugin
