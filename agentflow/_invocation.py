@@ -123,7 +123,7 @@ class Invocation:
         self.stopping = False
         self.reason = ""
         self._count = 0
-        self._deferred: list[tuple[Any, Place, Event]] = []
+        self._deferred: list[tuple[Any, Place, Callable[[], Event]]] = []
         self._history: History | None = None
         self._note: Callable[[Event], None] | None = None  # who is told of each commit, once someone asked for history
 
@@ -237,9 +237,9 @@ class Invocation:
         if flow.sent - self.lookahead - SLACK > flow.taken and wait and not self.stopping:
             await self.read(flow, self.lookahead + SLACK, timers)
 
-    def defer(self, ctx: Any, place: Place, event: Event) -> None:
-        """Keep the terminal event of something cancelled, to be committed with whatever is committed next."""
-        self._deferred.append((ctx, place, event))
+    def defer(self, ctx: Any, place: Place, make: Callable[[], Event]) -> None:
+        """Have the terminal event of something cancelled made and committed with whatever is committed next."""
+        self._deferred.append((ctx, place, make))
 
     async def flush(self) -> None:
         """Commit what was deferred, in one batch."""
@@ -248,9 +248,11 @@ class Invocation:
 
     async def _commit_with_deferred(self, event: Event | None) -> None:
         deferred, self._deferred = self._deferred, []
-        events = [item[2] for item in deferred]
+        events = [make() for _, _, make in deferred]
         if self.on_event is not None:
-            events = [await self._seen_by_plugins(ctx, item) for ctx, _, item in deferred]
+            events = [
+                await self._seen_by_plugins(ctx, item) for (ctx, _, _), item in zip(deferred, events, strict=True)
+            ]
         try:
             await self.sessions.append(self.key, events if event is None else [*events, event])
         except Exception:

@@ -4,7 +4,6 @@ Producers push into a `Channel` and wait until the reader has asked for more; th
 each way cost a quarter of a memory object stream. Nothing here knows what a run is.
 """
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Generator
 from functools import partial
@@ -29,14 +28,21 @@ class Ticket(Protocol):
     def __await__(self) -> Generator[Any, Any, None]: ...
 
 
+def on_trio() -> bool:
+    """Whether the running event loop is trio's."""
+    return anyio.get_cancelled_exc_class().__module__.startswith("trio")
+
+
 def ticket_maker() -> Callable[[], Ticket]:
     """What makes tickets on the running backend: asyncio's own futures, or the same on trio's `wait_task_rescheduled`.
 
     `anyio.Event` does this too, at three times the cost, and each event of a run pays it.
     """
-    if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
+    if not on_trio():
+        import asyncio  # here and below: what runs is loaded already, the other one need not be
+
         return partial(asyncio.Future, loop=asyncio.get_running_loop())
-    from trio import lowlevel  # present, since it is running
+    from trio import lowlevel
 
     class TrioTicket:
         __slots__ = ("_settled", "_task")
@@ -67,11 +73,24 @@ def ticket_maker() -> Callable[[], Ticket]:
 
 def clock() -> Callable[[], float]:
     """The running backend's own monotonic clock, in seconds; it is what deadlines are measured by."""
-    if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
+    if not on_trio():
+        import asyncio
+
         return asyncio.get_running_loop().time
-    from trio import current_time  # present, since it is running
+    from trio import current_time
 
     return current_time
+
+
+def caller() -> Callable[[Callable[[], None]], object]:
+    """What calls a function in the running event loop, from anywhere."""
+    if not on_trio():
+        import asyncio
+
+        return asyncio.get_running_loop().call_soon_threadsafe
+    from trio.lowlevel import current_trio_token
+
+    return current_trio_token().run_sync_soon
 
 
 class Flow:

@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from anyio.from_thread import start_blocking_portal
-
 from agentflow.errors import ConfigError
 from agentflow.events import Event
 
@@ -31,6 +29,8 @@ class SyncRun:
         return self._events()
 
     def _events(self) -> Iterator[Event]:
+        from anyio.from_thread import start_blocking_portal  # takes as long to import as all of anyio
+
         with start_blocking_portal(self._backend) as portal, portal.wrap_async_context_manager(self._runner):
             run = self._start()
             try:

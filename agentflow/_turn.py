@@ -2,8 +2,9 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from inspect import isawaitable
 from types import CoroutineType
 from typing import Any, Self
@@ -190,9 +191,9 @@ class Turn(ABC):
         """Emit a lifecycle event of this turn."""
         await self._run.tell(self.lifecycle(record, actions), self, self._place, self._timers, wait)
 
-    def tell_later(self, record: Lifecycle) -> None:
-        """Leave a lifecycle event of this turn to the run's next commit."""
-        self._run.defer(self, self._place, self.lifecycle(record))
+    def tell_later(self, make: Callable[[], Lifecycle]) -> None:
+        """Leave a lifecycle event of this turn to the run's next commit, and its making too: a cancelled turn ends now."""
+        self._run.defer(self, self._place, lambda: self.lifecycle(make()))
 
 
 async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = None) -> Outcome:
@@ -242,7 +243,7 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
             ctx.status = "ok"
         elif begin.serial is not None:
             ctx.status = "cancelled"
-            ctx.tell_later(_end_record(ctx, start, "cancelled", error, began, attempts))
+            ctx.tell_later(partial(_end_record, ctx, start, "cancelled", None, began, attempts, run.now()))
         _leave(ctx, error, began, attempts)
         raise
     ctx.status = "ok"
@@ -258,16 +259,23 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
 
 
 def _end_record(
-    ctx: Turn, start: AgentStart, status: Status, error: BaseException | None, began: float, attempts: int
+    ctx: Turn,
+    start: AgentStart,
+    status: Status,
+    error: Exception | None,
+    began: float,
+    attempts: int,
+    ended: float | None = None,
 ) -> AgentComplete:
     run, said = ctx._run, ctx._said
+    took = (run.now() if ended is None else ended) - began
     kind = AgentParallelComplete if isinstance(start, AgentParallelStart) else AgentComplete
-    record = kind(ctx.agent.name, status, round((run.now() - began) * 1000, 3), attempts)
+    record = kind(ctx.agent.name, status, round(took * 1000, 3), attempts)
     if said is not None:
         record.result_summary = summary(
             said.text if isinstance(said, Event) else " / ".join(outcome.text for outcome in said[:10])
         )
-    if isinstance(error, Exception):
+    if error is not None:
         record.error = error_info(error)
     if status == "cancelled":
         record.reason = run.reason
@@ -283,7 +291,7 @@ async def _tell_failure(ctx: Turn, record: AgentComplete) -> None:
         except Exception:
             logger.exception("the end of agent %r could not be stored yet", ctx.path)
     if event.serial is None:
-        ctx.tell_later(record)
+        ctx.tell_later(lambda: record)
 
 
 def _leave(ctx: Turn, error: BaseException | None, began: float, attempts: int) -> None:

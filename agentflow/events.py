@@ -7,20 +7,18 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import (
     BaseModel,
     ConfigDict,
-    FiniteFloat,
     PlainSerializer,
     PlainValidator,
-    WithJsonSchema,
 )
 
-from agentflow.content import Part, Text, as_parts, camel, clean_json, from_wire, part_to_wire, to_wire
+from agentflow.content import Part, Record, Text, as_parts, camel, clean_json, from_wire, part_to_wire, to_wire
 
 Status = Literal["ok", "error", "timeout", "cancelled", "skipped"]
 """How an agent's turn ended. `skipped`: it never began."""
 
 
-@dataclass(slots=True)
-class Usage:
+@dataclass(slots=True, eq=False, repr=False)
+class Usage(Record):
     """What models charged for: tokens, calls and, where known, cost in US dollars."""
 
     input_tokens: int = 0
@@ -49,8 +47,8 @@ class Usage:
         )
 
 
-@dataclass(slots=True)
-class ErrorInfo:
+@dataclass(slots=True, eq=False, repr=False)
+class ErrorInfo(Record):
     """An error as it is stored: the exception's type and message."""
 
     type: str
@@ -59,8 +57,8 @@ class ErrorInfo:
     extra: dict[str, Any] | None = field(default=None, kw_only=True, repr=False)
 
 
-@dataclass(slots=True)
-class Actions:
+@dataclass(slots=True, eq=False, repr=False)
+class Actions(Record):
     """What an event does besides being read.
 
     Attributes:
@@ -83,8 +81,8 @@ class Actions:
     extra: dict[str, Any] | None = field(default=None, kw_only=True, repr=False)
 
 
-@dataclass(slots=True)
-class AgentStart:
+@dataclass(slots=True, eq=False, repr=False)
+class AgentStart(Record):
     """An agent's turn begins; again, with what went wrong, for each retry.
 
     `own_branch`: it runs beside others of the same parent, on a branch that joins when it ends.
@@ -99,8 +97,8 @@ class AgentStart:
     name: ClassVar[str] = "agent_start"
 
 
-@dataclass(slots=True)
-class AgentComplete:
+@dataclass(slots=True, eq=False, repr=False)
+class AgentComplete(Record):
     """An agent's turn has ended: exactly one for each that began.
 
     Attributes:
@@ -121,8 +119,8 @@ class AgentComplete:
     name: ClassVar[str] = "agent_complete"
 
 
-@dataclass(slots=True)
-class LoopIteration:
+@dataclass(slots=True, eq=False, repr=False)
+class LoopIteration(Record):
     """A loop begins an iteration; the first is 1."""
 
     agent_name: str
@@ -132,8 +130,8 @@ class LoopIteration:
     name: ClassVar[str] = "loop_iteration"
 
 
-@dataclass(slots=True)
-class ScatterStart:
+@dataclass(slots=True, eq=False, repr=False)
+class ScatterStart(Record):
     """A parallel group opens: what its branches work on, and under which limits."""
 
     agent_name: str
@@ -146,7 +144,7 @@ class ScatterStart:
     name: ClassVar[str] = "scatter_start"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class AgentParallelStart(AgentStart):
     """A branch begins. `step_id` is its place in the tree, `worker_id` the process that runs it."""
 
@@ -156,15 +154,15 @@ class AgentParallelStart(AgentStart):
     name: ClassVar[str] = "agent_parallel_start"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class AgentParallelComplete(AgentComplete):
     """A branch has ended; this is its agent's terminal event too."""
 
     name: ClassVar[str] = "agent_parallel_complete"
 
 
-@dataclass(slots=True)
-class GatherComplete:
+@dataclass(slots=True, eq=False, repr=False)
+class GatherComplete(Record):
     """A parallel group has ended, and what it said can be seen by whatever follows it.
 
     Attributes:
@@ -191,8 +189,8 @@ class GatherComplete:
     name: ClassVar[str] = "gather_complete"
 
 
-@dataclass(slots=True)
-class SynthesisStart:
+@dataclass(slots=True, eq=False, repr=False)
+class SynthesisStart(Record):
     """The gathered results are about to be made one."""
 
     agent_name: str
@@ -202,8 +200,8 @@ class SynthesisStart:
     name: ClassVar[str] = "synthesis_start"
 
 
-@dataclass(slots=True)
-class SynthesisComplete:
+@dataclass(slots=True, eq=False, repr=False)
+class SynthesisComplete(Record):
     """The gathered results have been made one."""
 
     agent_name: str
@@ -215,8 +213,8 @@ class SynthesisComplete:
     name: ClassVar[str] = "synthesis_complete"
 
 
-@dataclass(slots=True)
-class UnknownLifecycle:
+@dataclass(slots=True, eq=False, repr=False)
+class UnknownLifecycle(Record):
     """A lifecycle record of a name that this version doesn't know, exactly as it was read."""
 
     raw: dict[str, Any]
@@ -292,18 +290,18 @@ def _record(cls: type[Any]) -> Any:
     def write(value: Any) -> Any:
         return None if value is None else to_wire(value)
 
-    return PlainValidator(read), PlainSerializer(write), WithJsonSchema({"type": ["object", "null"]})
+    wire = dict[str, Any] | None
+    return PlainValidator(read, json_schema_input_type=wire), PlainSerializer(write, return_type=wire)
 
 
+_wire = dict[str, Any]
 _parts = (
-    PlainValidator(as_parts),
-    PlainSerializer(lambda parts: [part_to_wire(part) for part in parts]),
-    WithJsonSchema({"type": "array", "items": {"type": "object", "required": ["kind"]}}),
+    PlainValidator(as_parts, json_schema_input_type=list[_wire]),
+    PlainSerializer(lambda parts: [part_to_wire(part) for part in parts], return_type=list[_wire]),
 )
 _lifecycle = (
-    PlainValidator(_read_lifecycle),
-    PlainSerializer(_write_lifecycle),
-    WithJsonSchema({"type": ["object", "null"], "required": ["name"]}),
+    PlainValidator(_read_lifecycle, json_schema_input_type=_wire | None),
+    PlainSerializer(_write_lifecycle, return_type=_wire | None),
 )
 
 
@@ -329,14 +327,20 @@ class Event(BaseModel):
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="allow", alias_generator=camel, populate_by_name=True, arbitrary_types_allowed=True
+        frozen=True,
+        extra="allow",
+        alias_generator=camel,
+        populate_by_name=True,
+        allow_inf_nan=False,
+        arbitrary_types_allowed=True,
+        defer_build=True,  # a run builds its own events; who validates or writes JSON pays for that, not every import
     )
 
     id: str = ""
     seq: int | None = None
     serial: int | None = None
     invocation_id: str = ""
-    timestamp: FiniteFloat = 0.0
+    timestamp: float = 0.0
     author: str = ""
     branch: str = ""
     path: str = ""
@@ -377,7 +381,7 @@ class Event(BaseModel):
 
 
 _new = object.__new__
-_blank = Event().__dict__
+_blank: dict[str, Any] = {name: field.default for name, field in Event.model_fields.items()}
 _all_fields = set(Event.model_fields)
 # The slots of every pydantic model, written directly: a third of what `model_construct` or validating costs.
 _set_fields = BaseModel.__dict__["__dict__"].__set__

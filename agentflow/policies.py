@@ -96,7 +96,7 @@ class Limits:
                 raise ConfigError(f"Limits({name}=...) must be above 0, or None for no limit, not {value!r}")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Spent:
     """What a run has spent so far; the names are those of `Limits`."""
 

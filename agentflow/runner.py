@@ -1,6 +1,5 @@
 """A message in, a stream of stored events out."""
 
-import asyncio
 import logging
 import random
 import time as _time
@@ -20,7 +19,7 @@ from opentelemetry.trace import INVALID_SPAN, Span
 from agentflow import tracing
 from agentflow._hooks import Hooks, call_hook, plugin_name
 from agentflow._invocation import Invocation, Place, Scheduler
-from agentflow._streams import Channel, clock, ticket_maker
+from agentflow._streams import Channel, caller, clock, ticket_maker
 from agentflow._sync import SyncRun
 from agentflow._turn import Services, as_event, take_turn
 from agentflow.content import Part, as_parts
@@ -207,7 +206,7 @@ class Run:
         self._live, self._backlog, self._replayed = await self._start()
         if not self._backlog:
             self._channel = self._live.invocation.channel
-        self._finalizer = weakref.finalize(self, _drop, self._live, _loop_caller())
+        self._finalizer = weakref.finalize(self, _drop, self._live, caller())
         self._finalizer.atexit = False
         return self
 
@@ -341,15 +340,6 @@ class Run:
             live.error_seen = True
             raise live.error
         return self.result
-
-
-def _loop_caller() -> Callable[[Callable[[], None]], object]:
-    """What calls a function in the running event loop, from anywhere."""
-    if anyio.get_cancelled_exc_class() is asyncio.CancelledError:
-        return asyncio.get_running_loop().call_soon_threadsafe
-    from trio.lowlevel import current_trio_token  # present, since it is running
-
-    return current_trio_token().run_sync_soon
 
 
 def _drop(live: _Live, call: Callable[[Callable[[], None]], object]) -> None:

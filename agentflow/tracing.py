@@ -2,19 +2,27 @@
 
 Span and attribute names follow the GenAI semantic conventions (Development, November 2026) and all stand here. Parents
 are passed explicitly. A span is current only inside its agent's own task, so the consumer's code never runs under it,
-and spans that the consumer opens between events are never adopted.
+and spans that the consumer opens between events are never adopted. A span that an agent's own code opens is a child of
+the agent's, and the parent of the agents that run inside of it.
 """
 
 import json
 import os
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context, metrics, trace
+from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanContext, Status, StatusCode
 
+from agentflow.content import clean_text
 from agentflow.errors import ConfigError
+
+if TYPE_CHECKING:  # the SDK is imported by `setup` alone
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SpanExporter
 
 OPERATION = "gen_ai.operation.name"
 AGENT_NAME = "gen_ai.agent.name"
@@ -41,20 +49,29 @@ CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
 _AGENT_BUCKETS = [0.1 * 2**n for n in range(13)]
 _WORKFLOW_BUCKETS = [1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200]
+_TOLD = "_agentflow_trace"
+"""Where an exception keeps the trace that has recorded it, so that the spans above the one it came from don't again."""
 
 
-def setup(*, service_name: str = "agentflow", exporter: Any = None, console: bool = False, batch: bool = True) -> Any:
+def setup(
+    *,
+    service_name: str | None = None,
+    exporter: "SpanExporter | None" = None,
+    console: bool = False,
+    batch: bool = True,
+) -> "TracerProvider":
     """Install an OpenTelemetry SDK tracer provider, for programs that have none.
 
     Args:
-        service_name: Shown by trace viewers.
-        exporter: A span exporter. By default an OTLP one over HTTP (extra `otlp`), which reads the standard
-            `OTEL_EXPORTER_OTLP_*` variables.
-        console: Print finished spans instead; needs no extra.
+        service_name: Shown by trace viewers; by default `OTEL_SERVICE_NAME`, or else `agentflow`.
+        exporter: A span exporter. By default, unless `console` is wanted, an OTLP one over HTTP (extra `otlp`), which
+            reads the standard `OTEL_EXPORTER_OTLP_*` variables.
+        console: Print each span as it ends; needs no extra.
         batch: Export in the background; `False` exports each span as it ends.
 
     Returns:
-        The tracer provider. Call its `shutdown()` before the program ends, so that the last spans are sent.
+        The tracer provider. A program that ends normally sends its last spans by itself; one that doesn't
+        (`os._exit`, a frozen serverless function) calls `shutdown()` or `force_flush()` first.
 
     Raises:
         ConfigError: A provider is installed already, or the OTLP exporter isn't.
@@ -63,11 +80,9 @@ def setup(*, service_name: str = "agentflow", exporter: Any = None, console: boo
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SimpleSpanProcessor
 
-    if enabled():
+    if _installed():
         raise ConfigError("tracing is set up already: this process has an OpenTelemetry tracer provider")
-    if exporter is None and console:
-        exporter = ConsoleSpanExporter()
-    if exporter is None:
+    if exporter is None and not console:
         try:
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         except ImportError as error:
@@ -75,21 +90,35 @@ def setup(*, service_name: str = "agentflow", exporter: Any = None, console: boo
                 "exporting spans needs the extra `otlp` (agentflow-py[otlp]); or pass exporter=..., or console=True"
             ) from error
         exporter = OTLPSpanExporter()
-    provider = TracerProvider(resource=Resource.create({"service.name": service_name}))
-    provider.add_span_processor(BatchSpanProcessor(exporter) if batch else SimpleSpanProcessor(exporter))
+    if service_name is None and not os.environ.get("OTEL_SERVICE_NAME"):
+        service_name = "agentflow"
+    provider = TracerProvider(resource=Resource.create({"service.name": service_name} if service_name else None))
+    if console:
+        provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter()))
+    if exporter is not None:
+        provider.add_span_processor(BatchSpanProcessor(exporter) if batch else SimpleSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
     return provider
 
 
-def enabled() -> bool:
-    """Whether somebody has installed a tracer provider."""
+def _installed() -> bool:
     return not isinstance(trace.get_tracer_provider(), (trace.ProxyTracerProvider, trace.NoOpTracerProvider))
 
 
+def _disabled() -> bool:
+    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
+def enabled() -> bool:
+    """Whether somebody has installed a tracer provider, and `OTEL_SDK_DISABLED` doesn't turn it off."""
+    return _installed() and not _disabled()
+
+
 def metering() -> bool:
-    """Whether somebody has installed a meter provider."""
+    """Whether somebody has installed a meter provider, and `OTEL_SDK_DISABLED` doesn't turn it off."""
     provider = metrics.get_meter_provider()
-    return not isinstance(provider, metrics.NoOpMeterProvider) and type(provider).__name__ != "_ProxyMeterProvider"
+    none = isinstance(provider, metrics.NoOpMeterProvider) or type(provider).__name__ == "_ProxyMeterProvider"
+    return not none and not _disabled()
 
 
 class Tracing:
@@ -110,7 +139,7 @@ class Tracing:
             "agentflow.branch.queue.duration", "s", "Time a branch waited for its turn",
             explicit_bucket_boundaries_advisory=_AGENT_BUCKETS,
         )  # fmt: skip
-        self.captures = os.environ.get(CAPTURE, "").lower() in ("true", "span_only", "span_and_event")
+        self.captures = os.environ.get(CAPTURE, "").strip().lower() in ("true", "span_only", "span_and_event")
 
     def start_run(self, app_name: str, invocation_id: str, session_id: str, user_id: str) -> Span:
         """The span of a whole run; a child of what is current where the run was started."""
@@ -159,7 +188,7 @@ class Tracing:
             attributes[ITERATION] = iteration
         return self._tracer.start_span(
             f"{operation} {name}",
-            context=trace.set_span_in_context(parent),
+            context=_below(parent),
             attributes=attributes,
             links=[Link(link) for link in links],
         )
@@ -178,25 +207,25 @@ class Tracing:
         output: str | None = None,
     ) -> None:
         """Close a span: an error is one, a cancellation isn't."""
-        if span.is_recording():
-            span.set_attribute(OUTCOME, outcome)
-            if attempts > 1:
-                span.set_attribute(ATTEMPTS, attempts)
-            if reason:
-                span.set_attribute(REASON, reason)
-            if output and self.captures:
-                span.set_attribute(OUTPUT_MESSAGES, _message("assistant", output))
-            if error is not None and outcome in ("error", "timeout"):
-                span.set_attribute(ERROR_TYPE, type(error).__qualname__)
-                span.record_exception(error)
-                span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
-        span.end()
+        failure = error if isinstance(error, Exception) else None  # what isn't one is a cancellation
+        try:
+            if span.is_recording():
+                span.set_attribute(OUTCOME, outcome)
+                if attempts > 1:
+                    span.set_attribute(ATTEMPTS, attempts)
+                if reason:
+                    span.set_attribute(REASON, clean_text(reason))
+                if output and self.captures:
+                    span.set_attribute(OUTPUT_MESSAGES, _message("assistant", output))
+                if failure is not None:
+                    _fail(span, failure)
+        finally:
+            span.end()
         if duration is not None:
-            labels = {OPERATION: "invoke_workflow" if workflow else "invoke_agent", OUTCOME: outcome}
-            labels[WORKFLOW_NAME if workflow else AGENT_NAME] = name
-            if error is not None:
-                labels[ERROR_TYPE] = type(error).__qualname__
-            (self._workflows if workflow else self._agents).record(duration, labels)
+            labels = {WORKFLOW_NAME if workflow else AGENT_NAME: name, OUTCOME: outcome}
+            if failure is not None:
+                labels[ERROR_TYPE] = _type_of(failure)
+            (self._workflows if workflow else self._agents).record(duration, labels, trace.set_span_in_context(span))
 
     def queued(self, name: str, parent: Span, started_ns: int, ended_ns: int, branch: str) -> None:
         """A branch waited for its turn: a span of its own, beside the branch's."""
@@ -207,12 +236,50 @@ class Tracing:
             start_time=started_ns,
         )
         span.end(ended_ns)
-        self._queue.record((ended_ns - started_ns) / 1e9, {AGENT_NAME: name})
+        self._queue.record(max(0, ended_ns - started_ns) / 1e9, {AGENT_NAME: name}, trace.set_span_in_context(span))
 
     def input(self, span: Span, text: str) -> None:
         """Put the user's words on the span, where content is captured."""
         if self.captures and text and span.is_recording():
             span.set_attribute(INPUT_MESSAGES, _message("user", text))
+
+
+def _below(parent: Span) -> Context:
+    """A context to start a child of `parent` in: of the span that the parent's own code has opened, where it has."""
+    own = trace.get_current_span()
+    if own.get_span_context().trace_id == parent.get_span_context().trace_id:
+        parent = own
+    return trace.set_span_in_context(parent)
+
+
+def _type_of(error: BaseException) -> str:
+    """The qualified name of its class, with the module: what the SDK calls `exception.type`."""
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _fail(span: Span, error: Exception) -> None:
+    """Mark a span as failed; the innermost of a trace to do so records the exception, once."""
+    kind, trace_id = _type_of(error), span.get_span_context().trace_id
+    try:
+        message = clean_text(str(error))
+    except Exception:
+        message = "<exception str() failed>"  # as tracebacks say
+    span.set_attribute(ERROR_TYPE, kind)
+    span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {message}"))
+    if not _told(error, trace_id):
+        vars(error)[_TOLD] = trace_id
+        stack = clean_text("".join(traceback.format_exception(error)))
+        span.add_event(
+            "exception", {"exception.type": kind, "exception.message": message, "exception.stacktrace": stack}
+        )
+
+
+def _told(error: BaseException, trace_id: int) -> bool:
+    """Whether a span of this trace has recorded it, or all that it is a group of."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_told(inner, trace_id) for inner in error.exceptions)
+    return vars(error).get(_TOLD) == trace_id
 
 
 def _message(role: str, text: str) -> str:

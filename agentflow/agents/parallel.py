@@ -1,7 +1,7 @@
 """All at once."""
 
 import os
-import socket
+import platform
 import time
 from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
@@ -24,8 +24,7 @@ from agentflow.state import Group, OnConflict, check_on_conflict, reducing
 StopWhen = Literal["all", "first_success", "escalation"] | int | Callable[[Event], bool]
 OnError = Literal["cancel", "collect", "ignore"]
 
-WORKER = f"{socket.gethostname()}:{os.getpid()}"
-
+_HOST = os.uname().nodename if hasattr(os, "uname") else platform.node()
 
 class ParallelAgent(Agent):
     """Run every sub-agent at once and let their events interleave.
@@ -165,7 +164,7 @@ class _Fan:
                     self.start_next()
         except BaseException:  # cancelled from outside: what there is, is told with the cancelled turns
             self.reason = ctx._run.reason or "cancelled"
-            ctx.tell_later(self.gather(hidden=False))
+            ctx.tell_later(partial(self.gather, hidden=False))
             ctx._said = self.results()
             raise
         actions = self.fold()
@@ -188,7 +187,7 @@ class _Fan:
     async def branch(self, index: int) -> None:
         child, run = self.children[index], self.ctx._run
         ctx = self.ctx.fork(child, child.name, self.group, index, self.watchers)
-        start = AgentParallelStart(child.name, type(child).__name__, step_id=ctx.path, worker_id=WORKER)
+        start = AgentParallelStart(child.name, type(child).__name__, step_id=ctx.path, worker_id=f"{_HOST}:{os.getpid()}")
         if self.agent.max_concurrency is not None and index >= self.agent.max_concurrency:
             self.queued(ctx, start)
         began = run.now()

@@ -28,9 +28,15 @@ _STATE = max(map(len, STYLES))
 _TIME = 7
 _ENOUGH = 8
 """Columns from which on the last words are worth showing."""
+_STEPS = 12
+"""Steps of a critical path that are named: the longest."""
 _LONGEST = 2_000
 """Characters shown of a value that isn't text."""
-_CONTROL = re.compile(r"\r\n|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL = re.compile(
+    r"\r\n"
+    r"|\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?"  # colours and cursors; titles, links
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]"
+)
 
 
 def clean(text: str) -> str:
@@ -51,6 +57,11 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} m {rest:02} s" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} m"
+
+
+def _ticking(seconds: float) -> str:
+    """Likewise, for a time that goes on: its width doesn't jump about."""
+    return duration(seconds) if seconds >= 10 else f"{seconds:.1f} s"
 
 
 def plural(count: int, noun: str) -> str:
@@ -77,9 +88,9 @@ def _other(part: object) -> str:
     return ""
 
 
-def _short(value: object) -> str:
+def _short(value: object, most: int = _LONGEST) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return clean(text if len(text) <= _LONGEST else text[:_LONGEST] + "…")
+    return clean(text if len(text) <= most else text[:most] + "…")
 
 
 def heading(event: Event) -> str:
@@ -149,12 +160,14 @@ def live_rows(board: Board, now: float, *, width: int, height: int, stopping: bo
         counts.append(f"{len(lines) - len(shown):,} not shown")
     if stopping:
         counts.insert(0, "cancelling; Ctrl-C again to quit at once")
-    rows.append([(fit(" · ".join(counts), width), "dim")])
+    rows.append([(fit(" · ".join(counts), width - len("^C")).rstrip(), "dim")])  # the terminal may echo that
     return rows
 
 
 def _live_row(line: Line, now: float, names: int, width: int) -> Words:
-    time = duration(line.elapsed(now)) if line.state not in ("waiting", "skipped") else ""
+    time = "" if line.state in ("waiting", "skipped") else duration(line.seconds)
+    if line.state == "running":
+        time = _ticking(line.elapsed(now))
     row = [
         (fit(label(line), names), "bold" if line.parent is None else ""),
         (" " + fit(line.state, _STATE), STYLES.get(line.state, "")),
@@ -162,7 +175,7 @@ def _live_row(line: Line, now: float, names: int, width: int) -> Words:
     ]
     left = width - names - _STATE - _TIME - 4
     if left >= _ENOUGH:
-        row.append(("  " + fit(_last_words(line, left), left), "red" if line.error else ""))
+        row.append(("  " + fit(_last_words(line, left), left).rstrip(), "red" if line.error else ""))
     return row
 
 
@@ -173,9 +186,12 @@ def _last_words(line: Line, width: int) -> str:
     words = one_line(line.words)
     who = line.speaker if line.speaker != line.name.partition("#")[0] else ""
     start = loop + who + (": " if who and words else "")
-    if line.streaming is not None:
-        while words and cell_len(start) + cell_len(words) > width:  # its end is what is new
-            words = words[1:] if len(words) < width * 2 else words[-width:]
+    room = max(1, width - cell_len(start))
+    if line.streaming is not None and cell_len(words) > room:  # its end is what is new
+        words = words[-room:]
+        while cell_len(words) >= room:
+            words = words[1:]
+        words = "…" + words
     return start + words
 
 
@@ -204,8 +220,8 @@ def summary_rows(
         ]
         if line.turns > 1:
             row.append((f"  {line.turns} times", "dim"))
-        if line.error:
-            row.append(("  " + fit_or_all(one_line(line.error)), "red" if state in ("error", "timeout") else "dim"))
+        if line.error and line.parent is not None:  # the run's own is told in full
+            row.append(("  " + _short(one_line(line.error), 300), "red" if state in ("error", "timeout") else "dim"))
         yield row
     if len(shown) < len(lines):
         rest = Counter(line.state for line in lines) - Counter(line.state for line in shown)
@@ -217,8 +233,17 @@ def _timing_rows(timing: Timing, processor: float) -> Iterable[Words]:
     path = timing.critical_path()
     if len(path) < 2 and timing.speedup < 1.05:
         return
-    steps = [f"{each.name}{f' ×{each.times}' if each.times > 1 else ''} {duration(each.seconds)}" for each in path]
+    least = sorted(each.seconds for each in path)[-_STEPS:][0]
+    steps = [
+        f"{clean(each.name)}{f' ×{each.times}' if each.times > 1 else ''} {duration(each.seconds)}"
+        for each in path
+        if each.seconds >= least
+    ]
+    if len(steps) < len(path):
+        steps.append(f"and {plural(len(path) - len(steps), 'shorter step')}")
     yield [("Critical path: ", "bold"), (" → ".join(steps), "")]
+    if timing.root is None or timing.root.status not in ("ok", "error"):
+        return  # nobody knows how long the work would have taken
     yield [
         ("Speed-up: ", "bold"),
         (f"{timing.speedup:.1f} × over one after the other ({duration(timing.work)} of work in {duration(timing.wall)})", ""),
@@ -227,8 +252,3 @@ def _timing_rows(timing: Timing, processor: float) -> Iterable[Words]:
         yield [
             (f"Of that, {duration(processor)} was computing, which threads of one interpreter don't do faster.", "dim")
         ]
-
-
-def fit_or_all(text: str, most: int = 300) -> str:
-    """`text`, cut when it is long."""
-    return text if len(text) <= most else text[: most - 1] + "…"

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from agentflow.events import AgentComplete, AgentParallelComplete, AgentParallelStart, AgentStart, Event
 
-_GAP = 0.01
+_GAP = 0.05
 """Share of the wall time from which an agent's own work, between its children's, has a place on the critical path."""
 
 

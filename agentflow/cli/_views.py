@@ -1,7 +1,5 @@
 """What a run looks like where no terminal is: plain lines, or one event a line as JSON."""
 
-import contextlib
-import os
 import sys
 from collections.abc import Iterable
 from types import TracebackType
@@ -14,6 +12,8 @@ from agentflow.cli._board import Board
 from agentflow.cli._rows import Words, clean, plural, summary_rows, text_rows
 from agentflow.cli._summary import Timing
 from agentflow.events import Event
+
+STOPPING = "Cancelling the run; Ctrl-C again quits at once."
 
 
 class ReaderGone(Exception):
@@ -46,37 +46,26 @@ class View(Protocol):
         """The run has been asked to stop."""
 
     def finish(self, *, status: str, wall: float, processor: float) -> None:
-        """The run has ended: say how."""
+        """The run has ended: say how. See `summary_rows`."""
 
     @property
     def kept(self) -> str:
         """What has been stored and shown, in words."""
 
 
-class JsonView:
-    """One event a line, in UTF-8, and nothing else: what the program itself prints goes to stderr."""
+class _Quiet:
+    """What both have in common: nothing to draw, and people are spoken to on stderr."""
 
-    def __init__(self) -> None:
-        self._out = _bytes_of(sys.stdout)
-        self._aside = contextlib.redirect_stdout(sys.stderr)
-        self._count = 0
+    def __init__(self, out: TextIO | None = None) -> None:
+        self.out = out or sys.stdout
 
     def __enter__(self) -> Self:
-        self._aside.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._aside.__exit__(kind, error, trace)
-
-    def add(self, event: Event) -> None:
-        try:
-            self._out.write(event.to_json().encode() + b"\n")
-            self._out.flush()
-        except BrokenPipeError as error:
-            raise ReaderGone from error
-        self._count += not event.partial
+        pass
 
     async def keep_drawing(self) -> None:
         await anyio.sleep_forever()
@@ -87,9 +76,57 @@ class JsonView:
     def stopping(self) -> None:
         self.note(STOPPING)
 
+
+class JsonView(_Quiet):
+    """One event a line, in UTF-8, and nothing else."""
+
+    def __init__(self, out: TextIO | None = None) -> None:
+        super().__init__(out)
+        self._stored = 0
+
+    def add(self, event: Event) -> None:
+        try:
+            self.out.buffer.write(event.to_json().encode() + b"\n")
+            self.out.buffer.flush()
+        except BrokenPipeError as error:
+            raise ReaderGone from error
+        self._stored += not event.partial
+
     def finish(self, *, status: str, wall: float, processor: float) -> None:
         pass
 
     @property
     def kept(self) -> str:
-        return plural(self._count, "event")
+        return plural(self._stored, "event")
+
+
+class PlainView(_Quiet):
+    """Each completed text as it comes, then the summary; no control codes, lines of any length."""
+
+    def __init__(self, out: TextIO | None = None) -> None:
+        super().__init__(out)
+        self._board = Board()
+        self._timing = Timing()
+
+    def add(self, event: Event) -> None:
+        self._board.add(event)
+        self._timing.add(event)
+        if not event.partial and event.lifecycle is None:
+            self._write(text_rows(event))
+
+    def finish(self, *, status: str, wall: float, processor: float) -> None:
+        rows = list(summary_rows(self._board, self._timing, status=status, wall=wall, processor=processor))
+        self._write([[("", "")], *rows] if self._board.texts else rows)
+
+    @property
+    def kept(self) -> str:
+        return plural(self._board.texts, "text")
+
+    def _write(self, rows: Iterable[Words]) -> None:
+        lines = ["".join(text for text, _ in row).rstrip() + "\n" for row in rows]
+        if lines:
+            try:
+                self.out.writelines(lines)
+                self.out.flush()
+            except BrokenPipeError as error:
+                raise ReaderGone from error

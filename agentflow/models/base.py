@@ -4,20 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from agentflow.content import Part
+from agentflow.content import Part, Record
 from agentflow.events import Usage
 
 
-@dataclass(slots=True)
-class Message:
+@dataclass(slots=True, eq=False, repr=False)
+class Message(Record):
     """One turn of the talk that a model reads."""
 
     role: Literal["user", "assistant"]
     parts: tuple[Part, ...]
 
 
-@dataclass(slots=True, kw_only=True)
-class ModelRequest:
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
+class ModelRequest(Record):
     """One call of a model: plugins may change it before it is sent.
 
     Attributes:
@@ -35,8 +35,8 @@ class ModelRequest:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(slots=True, kw_only=True)
-class ModelResponse:
+@dataclass(slots=True, kw_only=True, eq=False, repr=False)
+class ModelResponse(Record):
     """What a model answered, or a streamed piece of it (`partial`)."""
 
     parts: Sequence[Part]

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, Sequence
 from dataclasses import dataclass
 
-from agentflow.content import clean_text
+from agentflow.content import Record, clean_text
 from agentflow.errors import ConfigError
 from agentflow.services.sessions import SessionKey
 
@@ -14,8 +14,8 @@ USER = "user:"
 Content = bytes | str | AsyncIterable[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Artifact:
+@dataclass(slots=True, eq=False, repr=False)
+class Artifact(Record):
     """One version of a file.
 
     Attributes:

@@ -4,11 +4,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from agentflow.content import Record
 from agentflow.services.sessions import Session
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryHit:
+@dataclass(slots=True, eq=False, repr=False)
+class MemoryHit(Record):
     """Something remembered.
 
     Attributes:

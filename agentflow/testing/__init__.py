@@ -1,4 +1,4 @@
-"""Tools for testing agents and services: orders of branches, faults, a clock that is set, and one contract suite per service.
+"""Tools for testing agents and services: orders of branches, faults, a clock, and one contract suite per service.
 
 Nothing here needs pytest to be imported. The suites' tests are run by anyio's pytest plugin:
 
@@ -10,13 +10,13 @@ Nothing here needs pytest to be imported. The suites' tests are run by anyio's p
 from agentflow._invocation import Scheduler as Scheduler
 from agentflow.testing import _pytest as _pytest  # before the suites: see there
 from agentflow.testing.artifacts import ArtifactServiceSuite as ArtifactServiceSuite
-from agentflow.testing.clock import FakeClock as FakeClock
-from agentflow.testing.clock import counting_ids as counting_ids
-from agentflow.testing.faults import FailingSessionService as FailingSessionService
-from agentflow.testing.faults import FaultScheduler as FaultScheduler
+from agentflow.testing.clock import FakeClock as FakeClock, counting_ids as counting_ids
+from agentflow.testing.faults import FailingSessionService as FailingSessionService, FaultScheduler as FaultScheduler
 from agentflow.testing.memory import MemoryServiceSuite as MemoryServiceSuite
-from agentflow.testing.scheduling import Explored as Explored
-from agentflow.testing.scheduling import OrderFailed as OrderFailed
-from agentflow.testing.scheduling import SeededScheduler as SeededScheduler
-from agentflow.testing.scheduling import explore as explore
+from agentflow.testing.scheduling import (
+    Explored as Explored,
+    OrderFailed as OrderFailed,
+    SeededScheduler as SeededScheduler,
+    explore as explore,
+)
 from agentflow.testing.sessions import SessionServiceSuite as SessionServiceSuite

@@ -31,7 +31,7 @@ class Suite:
     """
 
     time_limit: ClassVar[float] = 60.0
-    pytestmark: ClassVar[Any] = ()
+    pytestmark: ClassVar[Any] = []
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

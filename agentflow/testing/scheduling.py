@@ -68,11 +68,11 @@ class SeededScheduler:
         self.trace: list[Choice] = []
         self.diverged: int | None = None
         self._choices = [(path, where) for path, where in choices]
-        self._rng = random.Random(seed)  # noqa: S311 - orders, no secrets
+        self._rng = random.Random(seed)
         self._parked: list[_Parked] = []
         self._more: anyio.Event | None = None
         self._tasks: TaskGroup | None = None
-        self._stop = anyio.CancelScope()
+        self._stop: anyio.CancelScope | None = None
         self._driving = False
         self._warned = False
         self._undo: Callable[[], None] | None = None
@@ -84,15 +84,15 @@ class SeededScheduler:
         await self._tasks.__aenter__()
         self._undo = _trio_in_order()
         self._more = anyio.Event()
+        self._stop = anyio.CancelScope()
         self._driving = True
-        self._tasks.start_soon(self._drive, name=_NAME)
+        self._tasks.start_soon(self._drive, self._stop, name=_NAME)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._tasks is not None
-        assert self._undo is not None
+        assert self._tasks is not None and self._stop is not None and self._undo is not None
         self._stop.cancel()
         self._release()
         self._undo()
@@ -117,9 +117,9 @@ class SeededScheduler:
         for one in parked:
             one.go.set()
 
-    async def _drive(self) -> None:
+    async def _drive(self, stop: anyio.CancelScope) -> None:
         try:
-            with self._stop:
+            with stop:
                 while True:
                     assert self._more is not None
                     await self._more.wait()
@@ -152,7 +152,7 @@ class SeededScheduler:
         if scope.cancelled_caught and not self._warned:
             self._warned = True
             logger.warning(
-                "the event loop did not come to rest within %g s: something polls, and the order isn't the seed's alone",
+                "the event loop did not come to rest within %g s: something polls, so the seed alone doesn't decide",
                 self.patience,
             )
 
@@ -162,7 +162,7 @@ async def _trio_rests() -> None:
 
 
 async def _asyncio_rests() -> None:
-    """`anyio.wait_all_tasks_blocked` sleeps 0.1 s whenever one task isn't blocked, far too long for thousands of steps."""
+    """As `anyio.wait_all_tasks_blocked`, which sleeps 0.1 s whenever one task isn't blocked: too long for many steps."""
     quiet = 0
     while quiet < 2:  # twice, since a cancellation may be on its way in a callback of the loop
         await checkpoint()
@@ -176,6 +176,11 @@ def _waits(task: asyncio.Task[Any]) -> bool:
 
 class _InOrder(random.Random):
     """Trio's dice for the order of tasks that are ready at once, loaded: first come, first served, as in asyncio."""
+
+    def __init__(self, fair: random.Random) -> None:
+        super().__init__(0)
+        self.fair = fair
+        self.users = 0
 
     def random(self) -> float:
         return 0.0
@@ -193,11 +198,13 @@ def _trio_in_order() -> Callable[[], None]:
     dice = getattr(run, "_r", None)
     if dice is None or anyio.get_cancelled_exc_class() is asyncio.CancelledError:
         return lambda: None
-    loaded = run._r = _InOrder()
+    loaded = run._r = dice if isinstance(dice, _InOrder) else _InOrder(dice)
+    loaded.users += 1
 
     def undo() -> None:
-        if run._r is loaded:
-            run._r = dice
+        loaded.users -= 1
+        if not loaded.users:
+            run._r = loaded.fair
 
     return undo
 
@@ -265,15 +272,14 @@ async def explore(
     for seed in seeds:
         async with SeededScheduler(seed) as scheduler:
             try:
-                with anyio.fail_after(time_limit):
-                    events, result = await _run_once(target, scheduler, message, lookahead, may_fail)
-                    outcome = check(events, result)
-                    if isawaitable(outcome):
-                        await outcome
-            except ConfigError:
-                raise
+                events, result = await _run_once(target, scheduler, message, lookahead, may_fail, time_limit)
+                outcome = check(events, result)
+                if isawaitable(outcome):
+                    await outcome
             except Exception as error:
                 raise OrderFailed(_story(error, scheduler), seed=seed, trace=scheduler.trace) from error
+        if all(path == READER for path, _ in scheduler.trace):
+            raise ConfigError("explore: hand the scheduler on: lambda scheduler: Runner(..., scheduler=scheduler)")
         runs += 1
         orders.add(tuple(scheduler.trace))
     return Explored(runs, len(orders))
@@ -285,6 +291,7 @@ async def _run_once(
     message: Message,
     lookahead: int,
     may_fail: tuple[type[Exception], ...],
+    time_limit: float,
 ) -> tuple[list[Event], RunResult]:
     if isinstance(target, Agent):
         made = Runner(target, scheduler=scheduler, time=FakeClock(), new_id=counting_ids(), seed=scheduler.seed)
@@ -292,22 +299,21 @@ async def _run_once(
         made = target(scheduler)
     events: list[Event] = []
     async with made as runner, runner.run(message, lookahead=lookahead) as run:
-        try:
-            async for event in run:
-                events.append(event)
-                await scheduler.point(READER, "read")
-        except may_fail:
-            logger.debug("seed %d: the run failed, as it may", scheduler.seed, exc_info=True)
-        result = run.result
-    if all(path == READER for path, _ in scheduler.trace):
-        raise ConfigError("explore: hand the scheduler on: lambda scheduler: Runner(..., scheduler=scheduler)")
-    return events, result
+        with anyio.move_on_after(time_limit) as scope:
+            try:
+                async for event in run:
+                    events.append(event)
+                    await scheduler.point(READER, "read")
+            except may_fail:
+                logger.debug("seed %d: the run failed, as it may", scheduler.seed, exc_info=True)
+        if scope.cancelled_caught:
+            raise TimeoutError(f"after {time_limit:g} s these were still at work: {', '.join(run.unfinished)}")
+        return events, run.result
 
 
 def _story(error: Exception, scheduler: SeededScheduler) -> str:
     steps = "\n".join(f"  {number:3}. {path}: {where}" for number, (path, where) in enumerate(scheduler.trace, 1))
-    what = "the run did not end in time" if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"
     return (
-        f"seed {scheduler.seed}: {what}\n"
+        f"seed {scheduler.seed}: {type(error).__name__}: {error}\n"
         f"To see it again: explore(..., seeds=[{scheduler.seed}]). The order in which agents went on:\n{steps}"
     )

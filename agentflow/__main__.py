@@ -1,0 +1,37 @@
+"""`python -m agentflow` and the `agentflow` command."""
+
+import importlib
+import io
+import sys
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that can't show a character is no reason to fail
+    try:
+        click = importlib.import_module("click")
+        group = importlib.import_module("agentflow.cli").cli
+    except ModuleNotFoundError as error:
+        _without_extra(error)
+    try:
+        sys.exit(group.main(prog_name="agentflow", standalone_mode=False))
+    except ModuleNotFoundError as error:
+        _without_extra(error)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+
+
+def _without_extra(error: ModuleNotFoundError) -> NoReturn:
+    if error.name not in ("click", "rich"):
+        raise error
+    sys.exit(f"Error: the command line needs {error.name}, which is not installed: pip install 'agentflow-py[cli]'")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""The live view: what has been said scrolls by, and below it each branch has a line that moves."""
+
+import contextlib
+import io
+import sys
+import time
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Self
+
+import anyio
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.segment import Segment
+from rich.text import Text
+
+from agentflow.cli._board import Board
+from agentflow.cli._rows import Words, clean, live_rows, plural, summary_rows, text_rows
+from agentflow.cli._summary import Timing
+from agentflow.events import Event
+
+_RATE = 10
+"""Times a second that it is drawn, however many events there are."""
+_SUMMARY = 40
+"""Lines of branches in a summary, at most: the failed ones and the slowest."""
+
+
+class _Rows:
+    """Rows for a terminal. Those that fit are drawn as they are: wrapping costs five times as much."""
+
+    def __init__(self, rows: Iterable[Words] = ()) -> None:
+        self.rows = list(rows)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = options.max_width
+        styles = {name: console.get_style(name) for row in self.rows for _, name in row if name}
+        for row in self.rows:
+            if sum(cell_len(words) for words, _ in row) <= width and not any("\t" in words for words, _ in row):
+                yield from (Segment(words, styles.get(style)) for words, style in row)
+                yield Segment.line()
+            else:
+                yield from console.render(Text.assemble(*row, overflow="fold"), options)
+
+
+class _Aside(io.TextIOBase):
+    """Takes what the program prints while the view is on the screen."""
+
+    def __init__(self, write: Callable[[str], None], encoding: str) -> None:
+        self._write = write
+        self._encoding = encoding
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # read-only here
+        return self._encoding
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str, /) -> int:
+        self._write(text)
+        return len(text)
+
+
+class LiveView:
+    """Draws a run on a terminal, at a bounded rate: events in between cost next to nothing.
+
+    Args:
+        console: The terminal.
+        now: The clock of the events.
+    """
+
+    def __init__(self, console: Console | None = None, now: Callable[[], float] = time.time) -> None:
+        self.console = console or Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+        self._now = now
+        self._board = Board()
+        self._timing = Timing()
+        self._texts: list[Event | str] = []
+        self._printed = ""
+        self._stopping = False
+        self._frame = _Rows()
+        self._live = Live(
+            self, console=self.console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False,
+            vertical_overflow="crop",
+        )  # fmt: skip
+        self._restore = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        aside = _Aside(self._print, self.console.encoding)
+        self._restore.enter_context(contextlib.redirect_stdout(aside))
+        self._restore.enter_context(contextlib.redirect_stderr(aside))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore.close()
+        if self._printed:
+            self._texts.append(self._printed)
+            self._printed = ""
+        self._frame = _Rows()
+        self._show()
+        self._live.stop()
+
+    def add(self, event: Event) -> None:
+        self._board.add(event)
+        self._timing.add(event)
+        if not event.partial and event.lifecycle is None and event.parts:
+            self._texts.append(event)
+
+    async def keep_drawing(self) -> None:
+        while True:
+            self.draw()
+            await anyio.sleep(1 / _RATE)
+
+    def draw(self) -> None:
+        """Draw the view as it is now; first, above it, what has been said since the last time."""
+        width, height = self.console.size
+        rows = live_rows(
+            self._board, self._now(), width=max(1, width - 1), height=max(2, height - 1), stopping=self._stopping
+        )
+        self._frame = _Rows(rows)
+        self._show()
+
+    def __rich__(self) -> _Rows:
+        """What `Live` draws below whatever is printed."""
+        return self._frame
+
+    def note(self, text: str) -> None:
+        self._texts.append(text)
+
+    def stopping(self) -> None:
+        self._stopping = True
+
+    def finish(self, *, status: str, wall: float, processor: float) -> None:
+        rows = summary_rows(
+            self._board, self._timing, status=status, wall=wall, processor=processor, most=_SUMMARY
+        )
+        if self._board.texts:
+            self.console.print()
+        self.console.print(_Rows(rows))
+
+    @property
+    def kept(self) -> str:
+        return plural(self._board.texts, "text")
+
+    def _print(self, text: str) -> None:
+        """Whole lines only: half of one would be drawn over."""
+        whole, newline, self._printed = (self._printed + text).rpartition("\n")
+        if newline:
+            self._texts.append(whole)
+
+    def _show(self) -> None:
+        said, self._texts = self._texts, []
+        rows = [row for item in said for row in (text_rows(item) if isinstance(item, Event) else _plain(item))]
+        if rows:
+            self.console.print(_Rows(rows))  # draws the frame below it, too
+        else:
+            self._live.refresh()
+
+
+def _plain(text: str) -> Iterable[Words]:
+    return ([(line, "")] for line in clean(text).split("\n"))
+
+
+def on_a_terminal() -> bool:
+    """Whether stdout is a terminal that can be drawn on."""
+    return sys.stdout.isatty() and not Console(file=sys.stdout).is_dumb_terminal

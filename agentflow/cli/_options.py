@@ -1,0 +1,62 @@
+"""What both commands take, and how it is checked."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import click
+
+from agentflow.cli._play import Fault
+from agentflow.errors import ConfigError
+from agentflow.policies import seconds
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def utf8(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Refuse what was not valid UTF-8 on the command line."""
+    bad = next((char for char in value or "" if "\ud800" <= char <= "\udfff"), "")
+    if bad:
+        byte = f" (byte 0x{ord(bad) - 0xDC00:02x})" if "\udc80" <= bad <= "\udcff" else ""
+        raise Fault(f"{param.human_readable_name} is not valid UTF-8{byte}. Nothing was run.")
+    return value
+
+
+def as_text(data: bytes, what: str) -> str:
+    """Decode UTF-8, a byte order mark aside.
+
+    Raises:
+        Fault: It isn't.
+    """
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        at = f"byte 0x{data[error.start]:02x} at position {error.start:,}"
+        raise Fault(f"{what} is not valid UTF-8 ({at}). Nothing was run.") from error
+
+
+def in_seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Seconds, or `90s`, `5m`, `1.5h`."""
+    try:
+        return seconds(value, "--timeout")
+    except ConfigError as error:
+        raise Fault(str(error)) from error
+
+
+def backend_option(function: F) -> F:
+    """`--backend`."""
+    return click.option(
+        "--backend", type=click.Choice(["asyncio", "trio"]), default="asyncio", show_default=True,
+        help="Event loop to run on.",
+    )(function)  # fmt: skip
+
+
+def json_option(function: F) -> F:
+    """`--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one event a line as JSON, and nothing else.")(
+        function
+    )
+
+
+def debug_option(function: F) -> F:
+    """`--debug`."""
+    return click.option("--debug", is_flag=True, help="Add the traceback to an error.")(function)

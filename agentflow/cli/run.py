@@ -1,0 +1,92 @@
+"""`agentflow run TARGET [INPUT]`: run an agent and watch it."""
+
+import contextlib
+import os
+import stat
+import sys
+
+import click
+from click.shell_completion import CompletionItem
+
+from agentflow.cli._errors import traced
+from agentflow.cli._options import as_text, backend_option, debug_option, in_seconds, json_option, utf8
+from agentflow.cli._play import Backend, Fault, Player, Settings
+from agentflow.cli._rows import clean
+from agentflow.cli._targets import TargetError, load
+from agentflow.core import Agent
+
+
+def _files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(incomplete, type="file")]
+
+
+@click.command("run")
+@click.argument("target", callback=utf8, shell_complete=_files)
+@click.argument("input", required=False, callback=utf8)
+@json_option
+@click.option(
+    "--lookahead", type=click.IntRange(min=0), default=0, show_default=True, metavar="EVENTS",
+    help="How far each branch may run ahead of what is shown; 0 is in step.",
+)  # fmt: skip
+@click.option("--timeout", callback=in_seconds, metavar="SECONDS", help="End the run after so long; 5m is understood.")
+@click.option("--user", default="user", show_default=True, callback=utf8, help="Whose session it is.")
+@click.option("--session", callback=utf8, help="Id of the session; by default a new one.")
+@backend_option
+@debug_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    target: str,
+    input: str | None,  # noqa: A002 - what the help calls it
+    *,
+    as_json: bool,
+    lookahead: int,
+    timeout: float | None,
+    user: str,
+    session: str | None,
+    backend: Backend,
+    debug: bool,
+) -> None:
+    """Run the agent TARGET on INPUT and show what all branches say and do.
+
+    TARGET is file.py (the only agent in it, or one named root_agent or agent), file.py:name, or module:name. INPUT is
+    text; - or nothing reads what is piped in.
+
+    Exit codes: 0 all went well, 1 the run failed, 2 it could not begin, 130 Ctrl-C.
+    """
+    settings = Settings(
+        json=as_json, lookahead=lookahead, timeout=timeout, user=user, session=session, backend=backend, debug=debug
+    )
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        player = Player(settings)
+        agent = _load(target, debug=debug)
+        player.play(agent, _message(input))
+    ctx.exit(player.exit_code)
+
+
+def _load(target: str, *, debug: bool) -> Agent:
+    try:
+        return load(target)
+    except TargetError as error:
+        if debug and error.__cause__ is not None:
+            click.echo(traced(error.__cause__) + "\n", err=True)
+        raise Fault(clean(str(error))) from error
+
+
+def _message(text: str | None) -> str | None:
+    """What the user says; `None` is nothing."""
+    if text is not None and text != "-":
+        return text
+    if sys.stdin is None or (text is None and not _piped()):
+        return None
+    said = as_text(sys.stdin.buffer.read(), "the standard input").removesuffix("\n").removesuffix("\r")
+    return said or None
+
+
+def _piped() -> bool:
+    """Whether stdin is a pipe or a file; not a terminal, and not `/dev/null`."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (OSError, ValueError):  # no real file: what a test has put there
+        return True
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
