@@ -588,7 +588,7 @@ class Runner:
             session = await self.sessions.get(live.invocation.key, after=after)
             if session is None:
                 return live, deque(), 0
-            backlog = (event for event in session.events if event.invocation_id == run_id and event.author != "user")
+            backlog = (event for event in session.events if event.invocation_id == run_id and event.path)
             return live, deque(backlog), session.version
 
         return Run(self, start)
@@ -638,6 +638,7 @@ class Runner:
                     live.scope.deadline = run.ends
                 with tracing.current(live.span):
                     await self._work(live, root, parts, state)
+                live.status = "ok"
         except Exception as error:
             live.error = error
         finally:
@@ -686,8 +687,11 @@ class Runner:
                     live.error = live.error or error
             if scope.cancelled_caught:
                 logger.error("plugin %r: after_run took longer than %g s", plugin_name(plugin), self.teardown_timeout)
-        cancelled = live.scope.cancel_called and live.error is None and live.scope.cancelled_caught
-        live.status = "error" if live.error is not None else "cancelled" if cancelled else "ok"
+        if live.error is not None:
+            live.status = "error"
+        elif live.status != "ok":
+            live.status = "cancelled"
+            run.reason = run.reason or "cancelled from outside"
         said = Outcome(agent=self.agent.name, branch="", status="ok", said=root._said)
         live.result = RunResult(
             status=live.status,
@@ -696,7 +700,7 @@ class Runner:
             outcomes=run.outcomes,
             usage=run.usage,
             error=live.error,
-            reason=run.reason if cancelled else "",
+            reason=run.reason if live.status == "cancelled" else "",
             duration=run.spent.seconds,
         )
         if run.tracing is not None:

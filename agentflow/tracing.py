@@ -277,9 +277,9 @@ def _fail(span: Span, error: Exception) -> None:
 
 def _told(error: BaseException, trace_id: int) -> bool:
     """Whether a span of this trace has recorded it, or all that it is a group of."""
-    if isinstance(error, BaseExceptionGroup):
-        return all(_told(inner, trace_id) for inner in error.exceptions)
-    return vars(error).get(_TOLD) == trace_id
+    if vars(error).get(_TOLD) == trace_id:
+        return True
+    return isinstance(error, BaseExceptionGroup) and all(_told(inner, trace_id) for inner in error.exceptions)
 
 
 def _message(role: str, text: str) -> str:

@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanContext
 from agentflow._invocation import summary
 from agentflow._turn import LoopFrame, take_turn
 from agentflow.core import Agent, Callback, InvocationContext
-from agentflow.errors import ConfigError
+from agentflow.errors import ConfigError, LimitExceeded, PluginError, ServiceError
 from agentflow.events import Actions, AgentParallelStart, Event, GatherComplete, ScatterStart
 from agentflow.outcome import Outcome
 from agentflow.policies import Retry, seconds
@@ -23,6 +23,9 @@ from agentflow.state import Group, OnConflict, check_on_conflict, reducing
 
 StopWhen = Literal["all", "first_success", "escalation"] | int | Callable[[Event], bool]
 OnError = Literal["cancel", "collect", "ignore"]
+
+_FATAL = (LimitExceeded, PluginError, ServiceError)
+"""Failures of the run rather than of a branch: no policy collects them."""
 
 _HOST = os.uname().nodename if hasattr(os, "uname") else platform.node()
 
@@ -38,7 +41,8 @@ class ParallelAgent(Agent):
         max_concurrency: How many may run at the same time, first come first served; `None` means all.
         on_error: `"cancel"`: the first failure cancels the others and is raised. `"collect"`: the others go on, and
             failures are in the outcomes. `"ignore"`: like `collect`, and what failed branches said is hidden from
-            whatever follows. A branch out of time has failed.
+            whatever follows. A branch out of time has failed. A run out of budget, a store or a plugin that fails
+            ends the run whatever the policy.
         stop_when: When to cancel what is still running: `"all"` have ended, `"first_success"`, a number of successes,
             `"escalation"` of a branch, or a function that is given each event of a branch and says true. Then a
             failure counts only once the goal can't be reached any more.
@@ -226,6 +230,9 @@ class _Fan:
             self.successes += 1
             if self.goal and self.successes >= self.goal and not self.reason:
                 self.stop(f"{self.successes} of {len(self.children)} succeeded", outcome.branch)
+        elif isinstance(outcome.error, _FATAL):
+            self.failed = True
+            self.stop(f"{outcome.agent} failed", "")
         else:
             self.failures += 1
             reachable = self.goal and len(self.children) - self.failures >= self.goal

@@ -162,7 +162,7 @@ async def _trio_rests() -> None:
 
 
 async def _asyncio_rests() -> None:
-    """As `anyio.wait_all_tasks_blocked`, which sleeps 0.1 s whenever one task isn't blocked: too long for many steps."""
+    """As `anyio.wait_all_tasks_blocked`, which sleeps 0.1 s whenever a task isn't blocked: too long for many steps."""
     quiet = 0
     while quiet < 2:  # twice, since a cancellation may be on its way in a callback of the loop
         await checkpoint()
