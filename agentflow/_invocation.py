@@ -94,7 +94,7 @@ class Invocation:
         lookahead: int,
         max_event_bytes: int,
         visibility: str,
-        rng: random.Random,
+        seed: int | None,
         tracing: Tracing | None,
         scheduler: Scheduler | None,
     ) -> None:
@@ -110,7 +110,8 @@ class Invocation:
         self.max_event_bytes = max_event_bytes
         self._plain_chars = max_event_bytes // 6 - 1024
         self.visibility = visibility
-        self.rng = rng
+        self._seed = seed
+        self._rng: random.Random | None = None
         self.tracing = tracing
         self.scheduler = scheduler
         self.on_event: EventHook | None = None
@@ -126,6 +127,18 @@ class Invocation:
         self._deferred: list[tuple[Any, Place, Callable[[], Event]]] = []
         self._history: History | None = None
         self._note: Callable[[Event], None] | None = None  # who is told of each commit, once someone asked for history
+
+    @property
+    def rng(self) -> random.Random:
+        """The run's randomness; made when it is first asked for, since seeding takes as long as five events."""
+        if self._rng is None:
+            self._rng = random.Random(self._seed)
+        return self._rng
+
+    @property
+    def has_deferred(self) -> bool:
+        """Whether terminal events of something cancelled are still to be committed."""
+        return bool(self._deferred)
 
     def new_id(self) -> str:
         """An event id; unique, since the run's is."""

@@ -192,7 +192,7 @@ class Turn(ABC):
         await self._run.tell(self.lifecycle(record, actions), self, self._place, self._timers, wait)
 
     def tell_later(self, make: Callable[[], Lifecycle]) -> None:
-        """Leave a lifecycle event of this turn to the run's next commit, and its making too: a cancelled turn ends now."""
+        """Leave a lifecycle event to the run's next commit, and its making too: a cancelled turn is to end now."""
         self._run.defer(self, self._place, lambda: self.lifecycle(make()))
 
 

@@ -1,9 +1,8 @@
 """A message in, a stream of stored events out."""
 
 import logging
-import random
+import os
 import time as _time
-import uuid
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -195,7 +194,7 @@ class Run:
         self._backlog: deque[Event] = deque()
         self._channel: Channel | None = None
         self._entered = False
-        self._finalizer: weakref.finalize[Any, Any] | None = None
+        self._call: Callable[[Callable[[], None]], object] | None = None
         self._replayed = 0  # what was stored up to here comes from the session, not from the channel
         self.position = 0
 
@@ -206,9 +205,16 @@ class Run:
         self._live, self._backlog, self._replayed = await self._start()
         if not self._backlog:
             self._channel = self._live.invocation.channel
-        self._finalizer = weakref.finalize(self, _drop, self._live, caller())
-        self._finalizer.atexit = False
+        self._call = caller()
         return self
+
+    def __del__(self) -> None:
+        live = self._live
+        if live is not None and self._call is not None and not live.done.is_set():
+            try:
+                self._call(live.gone)
+            except RuntimeError:  # the event loop has ended, and the run with it
+                logger.debug("run %s was dropped after its event loop", live.invocation.id)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -228,9 +234,7 @@ class Run:
 
     async def _leave(self) -> None:
         live = self._known()
-        if self._finalizer is not None:
-            self._finalizer.detach()
-            self._finalizer = None
+        self._call = None
         if not live.attached:
             return
         self._channel = None
@@ -342,13 +346,6 @@ class Run:
         return self.result
 
 
-def _drop(live: _Live, call: Callable[[Callable[[], None]], object]) -> None:
-    try:
-        call(live.gone)
-    except RuntimeError:  # the event loop has ended, and the run with it
-        logger.debug("run %s was dropped after its event loop", live.invocation.id)
-
-
 class Runner:
     """Runs an agent tree: enter it once, start any number of runs, leave it to end them all.
 
@@ -424,7 +421,7 @@ class Runner:
         self._visibility = visibility
         self._on_exit = on_exit
         self._time = time
-        self._new_id = new_id or (lambda: f"e-{uuid.uuid4()}")
+        self._new_id = new_id or (lambda: f"e-{os.urandom(16).hex()}")
         self._seed = seed
         self._scheduler = scheduler
         self._tasks: TaskGroup | None = None
@@ -525,7 +522,8 @@ class Runner:
             token = object()
             await turns.take(key, token, on_busy)
             try:
-                session = await self.sessions.get(key, recent=0) or await self.sessions.create(*key)
+                session = await self.sessions.get(key, recent=0) if session_id is not None else None
+                session = session or await self.sessions.create(*key)
                 live = self._make(key, dict(session.state), lookahead, limits or self.limits, on_consumer_gone)
                 self._live[live.invocation.id] = live
                 self._running_group().start_soon(
@@ -614,7 +612,7 @@ class Runner:
             lookahead=lookahead,
             max_event_bytes=self._max_event_bytes,
             visibility=self._visibility,
-            rng=random.Random(self._seed),
+            seed=self._seed,
             tracing=self._tracing,
             scheduler=self._scheduler,
         )
@@ -636,14 +634,21 @@ class Runner:
             with live.scope:
                 if run.limits.seconds is not None:
                     live.scope.deadline = run.ends
-                with tracing.current(live.span):
+                if run.tracing is None:
                     await self._work(live, root, parts, state)
+                else:
+                    with tracing.current(live.span):
+                        await self._work(live, root, parts, state)
                 live.status = "ok"
         except Exception as error:
             live.error = error
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._finish(live, root)
+            root.ended = True
+            run.stopping = True
+            if run.has_deferred or self._hooks.having("after_run"):
+                with anyio.CancelScope(shield=True):
+                    await self._last_words(live, root)
+            self._settle(live, root)
             turns.give(run.key)
             live.done.set()
 
@@ -668,15 +673,10 @@ class Runner:
         else:
             await take_turn(root, AgentStart(self.agent.name, type(self.agent).__name__))
 
-    async def _finish(self, live: _Live, root: InvocationContext) -> None:
-        run = live.invocation
-        root.ended = True
-        run.stopping = True
-        run.spent.seconds = run.now() - live.began
-        if live.error is None and live.scope.cancelled_caught and not run.reason and run.limits.seconds is not None:
-            live.error = run.out_of("seconds", Place(()), self.agent.name)
+    async def _last_words(self, live: _Live, root: InvocationContext) -> None:
+        """Commit what was deferred and let plugins know; shielded, each plugin within its time."""
         try:
-            await run.flush()
+            await live.invocation.flush()
         except Exception as error:
             live.error = live.error or error
         for plugin in self._hooks.having("after_run"):
@@ -687,6 +687,13 @@ class Runner:
                     live.error = live.error or error
             if scope.cancelled_caught:
                 logger.error("plugin %r: after_run took longer than %g s", plugin_name(plugin), self.teardown_timeout)
+
+    def _settle(self, live: _Live, root: InvocationContext) -> None:
+        """Say how the run ended, and close its stream."""
+        run = live.invocation
+        run.spent.seconds = run.now() - live.began
+        if live.error is None and live.scope.cancelled_caught and not run.reason and run.limits.seconds is not None:
+            live.error = run.out_of("seconds", Place(()), self.agent.name)
         if live.error is not None:
             live.status = "error"
         elif live.status != "ok":

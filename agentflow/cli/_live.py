@@ -133,9 +133,9 @@ class LiveView:
     def stopping(self) -> None:
         self._stopping = True
 
-    def finish(self, *, status: str, wall: float, processor: float) -> None:
+    def finish(self, *, status: str, wall: float, computing: float) -> None:
         rows = summary_rows(
-            self._board, self._timing, status=status, wall=wall, processor=processor, most=_SUMMARY
+            self._board, self._timing, status=status, wall=wall, computing=computing, most=_SUMMARY
         )
         if self._board.texts:
             self.console.print()

@@ -110,7 +110,7 @@ class Player:
             )
         except ConfigError as error:
             raise Fault(describe(error)) from error
-        began, computed = time.perf_counter(), time.process_time()
+        began, computed = time.perf_counter(), _worker_time()
         failure: Exception | None = None
         with view:
             async with anyio.create_task_group() as tasks:
@@ -126,7 +126,7 @@ class Player:
             view.finish(
                 status=_status(run, failure),
                 wall=time.perf_counter() - began,
-                processor=time.process_time() - computed,
+                computing=_worker_time() - computed,
             )
         return failure
 
@@ -159,6 +159,11 @@ async def _report_late(stop: anyio.Event, run: Run, view: View) -> None:
     await stop.wait()
     await anyio.sleep(_PATIENCE)
     view.note(f"Still at work {duration(_PATIENCE)} after it was cancelled: {', '.join(run.unfinished)}.")
+
+
+def _worker_time() -> float:
+    """Processor seconds of all threads but this one."""
+    return time.process_time() - time.thread_time()
 
 
 def _way_out(group: BaseExceptionGroup[BaseException]) -> BaseException:

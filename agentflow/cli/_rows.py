@@ -2,8 +2,10 @@
 
 import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 
 from rich.cells import cell_len, set_cell_size
 
@@ -95,9 +97,12 @@ def _short(value: object, most: int = _LONGEST) -> str:
 
 def heading(event: Event) -> str:
     """Who said it, and where: branch and author; the author alone on the run's own line."""
-    branch, author = event.branch, event.author
-    last = branch.rpartition(".")[2].partition("#")[0]
-    where = author if not branch else branch if author == last else f"{branch} {author}"
+    author = event.author
+    segments = [name for name, _ in groupby(event.segments)]  # a Parallel in a Parallel names itself twice
+    if not segments:
+        where = author
+    else:
+        where = ".".join(segments) + (f" {author}" if segments[-1].partition("#")[0] != author else "")
     return f"{where} ({event.iteration})" if event.iteration is not None else where
 
 
@@ -196,7 +201,7 @@ def _last_words(line: Line, width: int) -> str:
 
 
 def summary_rows(
-    board: Board, timing: Timing, *, status: str, wall: float, processor: float = 0.0, most: int | None = None
+    board: Board, timing: Timing, *, status: str, wall: float, computing: float = 0.0, most: int | None = None
 ) -> Iterable[Words]:
     """How each branch ended, and what the run's time went into.
 
@@ -205,7 +210,7 @@ def summary_rows(
         timing: After the last event.
         status: How the run ended.
         wall: Seconds.
-        processor: Seconds of processor time that this process used meanwhile.
+        computing: Seconds of processor time that worker threads used meanwhile.
         most: At most so many lines; failed and slow ones stay. `None` means all.
     """
     lines = list(board)
@@ -226,10 +231,10 @@ def summary_rows(
     if len(shown) < len(lines):
         rest = Counter(line.state for line in lines) - Counter(line.state for line in shown)
         yield [(f"… and {len(lines) - len(shown):,} more: " + ", ".join(f"{n:,} {s}" for s, n in rest.items()), "dim")]
-    yield from _timing_rows(timing, processor)
+    yield from _timing_rows(timing, computing)
 
 
-def _timing_rows(timing: Timing, processor: float) -> Iterable[Words]:
+def _timing_rows(timing: Timing, computing: float) -> Iterable[Words]:
     path = timing.critical_path()
     if len(path) < 2 and timing.speedup < 1.05:
         return
@@ -244,11 +249,14 @@ def _timing_rows(timing: Timing, processor: float) -> Iterable[Words]:
     yield [("Critical path: ", "bold"), (" → ".join(steps), "")]
     if timing.root is None or timing.root.status not in ("ok", "error"):
         return  # nobody knows how long the work would have taken
-    yield [
-        ("Speed-up: ", "bold"),
-        (f"{timing.speedup:.1f} × over one after the other ({duration(timing.work)} of work in {duration(timing.wall)})", ""),
-    ]
-    if timing.speedup > 1.2 and processor > timing.wall / 2:
-        yield [
-            (f"Of that, {duration(processor)} was computing, which threads of one interpreter don't do faster.", "dim")
-        ]
+    yield [("Speed-up: ", "bold"), (_speedup(timing, computing), "")]
+
+
+def _speedup(timing: Timing, computing: float) -> str:
+    work, wall = duration(timing.work), duration(timing.wall)
+    if computing > timing.wall / 2 and getattr(sys, "_is_gil_enabled", lambda: True)():
+        return (  # an agent's time includes what its thread waited for the others
+            f"not known. The agents' {work} overlap in {wall}, but worker threads were computing for "
+            f"{duration(computing)}, and threads of one interpreter take turns"
+        )
+    return f"{timing.speedup:.1f} × over one after the other ({work} of work in {wall})"

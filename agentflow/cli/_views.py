@@ -45,7 +45,7 @@ class View(Protocol):
     def stopping(self) -> None:
         """The run has been asked to stop."""
 
-    def finish(self, *, status: str, wall: float, processor: float) -> None:
+    def finish(self, *, status: str, wall: float, computing: float) -> None:
         """The run has ended: say how. See `summary_rows`."""
 
     @property
@@ -92,7 +92,7 @@ class JsonView(_Quiet):
             raise ReaderGone from error
         self._stored += not event.partial
 
-    def finish(self, *, status: str, wall: float, processor: float) -> None:
+    def finish(self, *, status: str, wall: float, computing: float) -> None:
         pass
 
     @property
@@ -114,8 +114,8 @@ class PlainView(_Quiet):
         if not event.partial and event.lifecycle is None:
             self._write(text_rows(event))
 
-    def finish(self, *, status: str, wall: float, processor: float) -> None:
-        rows = list(summary_rows(self._board, self._timing, status=status, wall=wall, processor=processor))
+    def finish(self, *, status: str, wall: float, computing: float) -> None:
+        rows = list(summary_rows(self._board, self._timing, status=status, wall=wall, computing=computing))
         self._write([[("", "")], *rows] if self._board.texts else rows)
 
     @property

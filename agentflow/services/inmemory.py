@@ -1,8 +1,8 @@
 """Sessions, artifacts and memory that live as long as the process."""
 
+import os
 import re
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -257,7 +257,7 @@ def check_key(app_name: str, user_id: str, session_id: str | None) -> tuple[str,
         ConfigError: One is empty or no string.
     """
     if session_id is None:
-        session_id = uuid.uuid4().hex
+        session_id = os.urandom(16).hex()
     for what, value in (("app_name", app_name), ("user_id", user_id), ("session_id", session_id)):
         if not isinstance(value, str) or not value.strip():
             raise ConfigError(f"a session needs {what}: a string that isn't empty, not {value!r}")

@@ -51,6 +51,9 @@ class SeededScheduler:
     among them, so nothing hangs; only what a timer, a thread or the network wakes comes in an order that is not the
     seed's. Cancellation too reaches an agent that stopped when it is chosen. Outside of the block nobody is held.
 
+    Some seeds are fair to all agents, others make some of them much faster than others: many mistakes need that one
+    agent is done before another has begun.
+
     Args:
         seed: What all choices follow from.
         choices: A `trace` to be played again; after its end the seed decides. Where a choice can't be followed, since
@@ -69,6 +72,8 @@ class SeededScheduler:
         self.diverged: int | None = None
         self._choices = [(path, where) for path, where in choices]
         self._rng = random.Random(seed)
+        self._spread = self._rng.choice((0.0, 1.0, 3.0))
+        self._weights: dict[str, float] = {}
         self._parked: list[_Parked] = []
         self._more: anyio.Event | None = None
         self._tasks: TaskGroup | None = None
@@ -142,7 +147,10 @@ class SeededScheduler:
                 if one.choice == self._choices[step]:
                     return one
             self.diverged = step
-        return ready[self._rng.randrange(len(ready))]
+        for one in ready:
+            if one.choice[0] not in self._weights:
+                self._weights[one.choice[0]] = 10.0 ** self._rng.uniform(0.0, self._spread)
+        return self._rng.choices(ready, [self._weights[one.choice[0]] for one in ready])[0]
 
     async def _rest(self) -> None:
         """Wait until every other task waits for something."""

@@ -8,7 +8,18 @@ from dataclasses import dataclass, field
 import anyio
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
-from agentflow import Agent, AgentflowError, Event, InMemorySessionService, Limits, Run, Runner, SessionKey
+from agentflow import (
+    Agent,
+    AgentflowError,
+    Event,
+    InMemorySessionService,
+    InvocationContext,
+    Limits,
+    Plugin,
+    Run,
+    Runner,
+    SessionKey,
+)
 from tests.faults.checks import Spans, delivery_problems, log_problems, state_problems
 from tests.faults.clocks import each_step
 
@@ -44,6 +55,29 @@ class Complaints(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.told.append(record.getMessage())
+
+
+class Busybody(Plugin):
+    """Suspends in every hook, and replaces every event."""
+
+    async def before_run(self, ctx: InvocationContext) -> None:
+        await checkpoint()
+
+    async def on_event(self, ctx: InvocationContext, event: Event) -> Event:
+        await checkpoint()
+        return event.model_copy(update={"response_id": "seen"})
+
+    async def before_agent(self, ctx: InvocationContext) -> None:
+        await checkpoint()
+
+    async def after_agent(self, ctx: InvocationContext) -> None:
+        await checkpoint()
+
+    async def after_run(self, ctx: InvocationContext) -> None:
+        await checkpoint()
+
+    async def close(self) -> None:
+        await checkpoint()
 
 
 @dataclass
@@ -127,7 +161,13 @@ class Case:
     kind: str
     spans: Spans
     store: Callable[[], InMemorySessionService] = InMemorySessionService
+    plugins: Sequence[Plugin] = ()
     lookahead: int = 0
+
+    def runner(self, store: InMemorySessionService, fault: Fault | None) -> Runner:
+        return Runner(
+            self.tree, sessions=store, scheduler=fault, plugins=self.plugins, limits=Limits(seconds=500)
+        )
 
     @property
     def stops(self) -> bool:
@@ -148,7 +188,7 @@ class Case:
         logger = logging.getLogger("agentflow")
         logger.addHandler(complaints)
         with each_step(fault.step), fault.around_all:
-            async with Runner(self.tree, sessions=store, scheduler=fault, limits=Limits(seconds=500)) as runner:
+            async with self.runner(store, fault) as runner:
                 fault.consumer = asyncio.current_task() if self.kind == "step: cancel natively" else None
                 run = runner.run("go", session_id="s", lookahead=self.lookahead, state={"k": k})
                 try:
@@ -180,7 +220,7 @@ class Case:
         if fault.around_all.cancel_called and run_id is not None:
             if run.status != "cancelled" and not fault.around_all.cancelled_caught:
                 problems.append(f"the run says that it is {run.status}")
-            async with Runner(self.tree, sessions=store) as runner:
+            async with self.runner(store, None) as runner:
                 problems += await self.next_turn(runner, store)
         session = await store.get(SessionKey(self.tree.name, "user", "s"))
         if session is not None:

@@ -1,0 +1,80 @@
+"""`agentflow demo [FILE-OR-FOLDER]`: analyse a text with agents in parallel."""
+
+import importlib.resources
+from pathlib import Path
+
+import click
+
+from agentflow.cli._options import as_text, backend_option, debug_option, json_option, utf8
+from agentflow.cli._play import Backend, Fault, Player, Settings
+from agentflow.core import Agent
+from agentflow.demo.pipeline import NOTE, document_analysis
+from agentflow.errors import ConfigError
+
+_SHIPPED = Path(str(importlib.resources.files("agentflow.demo"))) / "text.txt"
+_SUFFIXES = {".txt", ".text", ".md", ".markdown", ".rst"}
+
+
+class _Unfit(Fault):
+    """This file can't be analysed; others may."""
+
+
+@click.command("demo")
+@click.argument("path", required=False, metavar="[FILE-OR-FOLDER]", callback=utf8, type=click.Path())
+@json_option
+@backend_option
+@debug_option
+@click.pass_context
+def command(ctx: click.Context, path: str | None, *, as_json: bool, backend: Backend, debug: bool) -> None:
+    """Analyse a text: sentiment, names, summary and keywords of each section at once, then a report on the whole.
+
+    FILE-OR-FOLDER is a text in UTF-8, or a folder of them (.txt, .md, .rst), which are analysed one after the other. By
+    default it is "Alice's Adventures in Wonderland". No API key is needed.
+    """
+    player = Player(Settings(json=as_json, backend=backend, debug=debug))
+    files = _files(path)
+    click.echo(NOTE, err=True)
+    for number, file in enumerate(files, 1):
+        if len(files) > 1:
+            click.echo(f"[{number}/{len(files)}] {file.name}", err=True)
+        try:
+            agent = _agent(file)
+        except _Unfit as unfit:
+            if len(files) == 1:
+                raise
+            click.echo(f"Error: {unfit.message}", err=True)
+            player.exit_code = 1
+            continue
+        player.play(agent, f"Analyse {file.name}")
+        if player.over:
+            break
+    ctx.exit(player.exit_code)
+
+
+def _files(path: str | None) -> list[Path]:
+    if path is None:
+        return [_SHIPPED]
+    place = Path(path)
+    if not place.exists():
+        raise Fault(f"there is no file or folder {path!r}")
+    if not place.is_dir():
+        return [place]
+    files = sorted(file for file in place.iterdir() if file.suffix.lower() in _SUFFIXES and file.is_file())
+    if not files:
+        raise Fault(f"there is no text in {path!r}: no file ends in {', '.join(sorted(_SUFFIXES))}")
+    return files
+
+
+def _agent(file: Path) -> Agent:
+    try:
+        text = as_text(file.read_bytes(), repr(file.name))
+    except Fault as fault:
+        raise _Unfit(fault.message) from fault
+    except OSError as error:
+        raise _Unfit(f"{str(file)!r} can't be read: {error.strerror}") from error
+    try:
+        return document_analysis(text, title="Alice's Adventures in Wonderland" if file == _SHIPPED else file.stem)
+    except ConfigError as error:
+        raise Fault(str(error)) from error
+    except ValueError as error:
+        raise _Unfit(f"{file.name!r}: {error}") from error
