@@ -445,7 +445,7 @@ class Runner:
         self._tasks = None  # no new runs
         lives = list(self._live.values())
         if self._on_exit == "cancel" or error is not None:
-            await _end(lives, "its Runner ended")
+            await _end(lives, "its Runner ended")  # noqa: ASYNC102 - shielded and bounded
         else:
             for live in lives:
                 if not live.attached:
