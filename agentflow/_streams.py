@@ -125,6 +125,12 @@ class Flow:
         if self._more is not None:
             self._settle_more()
 
+    def let_go(self) -> None:
+        """Settle all tickets, whatever the reader has done with."""
+        taken, self.taken = self.taken, self.sent
+        self.done_with(0)
+        self.taken = taken
+
     def _settle_more(self) -> None:
         waiting, self._more = self._more or [], None
         for due, ticket in waiting:
@@ -213,6 +219,14 @@ class Channel:
         while self.queue:
             self.queue.popleft()
             self.queue.popleft().done_with()
+
+    def let_go(self) -> None:
+        """The run is cancelled: whoever still waits for the reader, shielded from that, goes on."""
+        if self._held is not None:
+            self._held.let_go()
+        for item in self.queue:
+            if type(item) is Flow:
+                item.let_go()
 
     def start_reading(self) -> None:
         """Someone reads (again)."""

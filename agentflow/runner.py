@@ -100,6 +100,7 @@ class _Live:
                 self.invocation.reason = reason
             self.invocation.stopping = True
             self.scope.cancel()
+            self.invocation.channel.let_go()
 
     def gone(self) -> None:
         """The handle was dropped without leaving its block."""

@@ -119,15 +119,14 @@ class State(MutableMapping[str, Any]):
             if value is REMOVED:
                 raise KeyError(key)
             return value
-        if self._groups:
-            found = reducing(self._groups, key)
-            if found is not None:
-                group, index = found
-                own = group.contributions.get(index)
-                if own is not None and key in own:
-                    value = own[key]
-                    return group.reducers[key](self._committed[key], value) if key in self._committed else value
-        return self._committed[key]
+        value = self._committed.get(key, REMOVED)
+        for group, index in reversed(self._groups):  # what each outer branch brought, then what this one did
+            own = group.contributions.get(index)
+            if own is not None and key in own:
+                value = own[key] if value is REMOVED else group.reducers[key](value, own[key])
+        if value is REMOVED:
+            raise KeyError(key)
+        return value
 
     def __setitem__(self, key: str, value: Any) -> None:
         self._check(key)
@@ -151,11 +150,10 @@ class State(MutableMapping[str, Any]):
 
     def __iter__(self) -> Iterator[str]:
         pending = self._pending or {}
-        yield from (key for key in self._committed if pending.get(key) is not REMOVED)
-        seen = {key for key, value in pending.items() if value is not REMOVED and key not in self._committed}
+        keys = dict.fromkeys([*self._committed, *pending])
         for group, index in self._groups:
-            seen.update(key for key in group.contributions.get(index, {}) if key not in self._committed)
-        yield from sorted(seen)
+            keys.update(dict.fromkeys(group.contributions.get(index, {})))
+        return iter([key for key in keys if pending.get(key) is not REMOVED])
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -63,7 +63,7 @@ def setup(
     """Install an OpenTelemetry SDK tracer provider, for programs that have none.
 
     Args:
-        service_name: Shown by trace viewers; by default `OTEL_SERVICE_NAME`, or else `agentflow`.
+        service_name: Shown by trace viewers; by default what `OTEL_SERVICE_NAME` says, else `agentflow`.
         exporter: A span exporter. By default, unless `console` is wanted, an OTLP one over HTTP (extra `otlp`), which
             reads the standard `OTEL_EXPORTER_OTLP_*` variables.
         console: Print each span as it ends; needs no extra.
@@ -90,9 +90,12 @@ def setup(
                 "exporting spans needs the extra `otlp` (agentflow-py[otlp]); or pass exporter=..., or console=True"
             ) from error
         exporter = OTLPSpanExporter()
-    if service_name is None and not os.environ.get("OTEL_SERVICE_NAME"):
+    resource = Resource.create()
+    if service_name is None and str(resource.attributes["service.name"]).startswith("unknown_service"):
         service_name = "agentflow"
-    provider = TracerProvider(resource=Resource.create({"service.name": service_name} if service_name else None))
+    if service_name is not None:
+        resource = resource.merge(Resource({"service.name": service_name}))
+    provider = TracerProvider(resource=resource)
     if console:
         provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter()))
     if exporter is not None:

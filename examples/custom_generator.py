@@ -21,8 +21,11 @@ class Typist(Agent):
             print("\n[the typist puts the pen down]")
 
 
+typist = Typist("typist")
+
+
 async def main() -> None:
-    async with Runner(Typist("typist")) as runner:
+    async with Runner(typist) as runner:
         async with runner.run("Piece by piece it comes.") as run:
             async for event in run:
                 if event.partial:

@@ -37,8 +37,10 @@ async def support(ctx: InvocationContext) -> None:
     await ctx.emit(ctx.text("Or to help@example.com or it@example.com."))
 
 
+desks = ParallelAgent("desks", [sales, support])
+
+
 async def main() -> None:
-    desks = ParallelAgent("desks", [sales, support])
     async with Runner(desks, plugins=[Discreet()]) as runner, runner.run("Whom do I ask?") as run:
         async for event in run:
             if event.text:

@@ -14,8 +14,10 @@ async def judge(ctx: InvocationContext) -> None:
     await ctx.emit(ctx.text("short enough" if ctx.state["words"] < 10 else "too long"))
 
 
+check = SequentialAgent("check", [counter, judge])
+
 if __name__ == "__main__":
-    runner = Runner(SequentialAgent("check", [counter, judge]))
+    runner = Runner(check)
 
     for event in runner.run_sync("A sentence of six plain words."):
         if event.text:

@@ -26,13 +26,12 @@ debate = SequentialAgent("debate", [ParallelAgent("sides", [speaker("pro"), spea
 
 
 async def main() -> None:
-    # By default spans go to an OTLP collector; `console=True` prints them as JSON.
-    provider = tracing.setup(exporter=ConsoleSpanExporter(formatter=one_line), batch=False)
+    # Without an exporter they go to an OTLP collector; `console=True` prints them as JSON.
+    tracing.setup(exporter=ConsoleSpanExporter(formatter=one_line), batch=False)
     async with Runner(debate) as runner, runner.run("Cats or dogs?") as run:
         async for event in run:
             if event.text:
                 print(event.text)
-    provider.shutdown()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Where each branch of a run stands, from its events alone: what the live view draws and the summary lists."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from agentflow.content import ToolCall
 from agentflow.events import (
@@ -67,7 +68,7 @@ class Board:
         self.root = Line("", "")
         self.lines = {"": self.root}
         self.texts = 0
-        self._tellers = {
+        self._tellers: dict[type, Callable[[Event, Any], None]] = {
             AgentStart: self._start,
             AgentParallelStart: self._start,
             AgentComplete: self._complete,

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Self
+from typing import Self, TextIO
 
 import anyio
 from rich.cells import cell_len
@@ -46,13 +46,16 @@ class _Rows:
 class _Aside(io.TextIOBase):
     """Takes what the program prints while the view is on the screen."""
 
-    def __init__(self, write: Callable[[str], None], encoding: str) -> None:
+    def __init__(self, write: Callable[[str], None], beside: TextIO) -> None:
         self._write = write
-        self._encoding = encoding
+        self._beside = beside
 
     @property
     def encoding(self) -> str:  # type: ignore[override]  # read-only here
-        return self._encoding
+        return self._beside.encoding
+
+    def fileno(self) -> int:
+        return self._beside.fileno()  # for processes that the program starts
 
     def writable(self) -> bool:
         return True
@@ -80,16 +83,20 @@ class LiveView:
         self._stopping = False
         self._frame = _Rows()
         self._live = Live(
-            self, console=self.console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False,
+            self,
+            console=self.console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
             vertical_overflow="crop",
-        )  # fmt: skip
+        )
         self._restore = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         self._live.start()
-        aside = _Aside(self._print, self.console.encoding)
-        self._restore.enter_context(contextlib.redirect_stdout(aside))
-        self._restore.enter_context(contextlib.redirect_stderr(aside))
+        self._restore.enter_context(contextlib.redirect_stdout(_Aside(self._print, sys.stdout)))
+        self._restore.enter_context(contextlib.redirect_stderr(_Aside(self._print, sys.stderr)))
         return self
 
     def __exit__(
@@ -134,9 +141,7 @@ class LiveView:
         self._stopping = True
 
     def finish(self, *, status: str, wall: float, computing: float) -> None:
-        rows = summary_rows(
-            self._board, self._timing, status=status, wall=wall, computing=computing, most=_SUMMARY
-        )
+        rows = summary_rows(self._board, self._timing, status=status, wall=wall, computing=computing, most=_SUMMARY)
         if self._board.texts:
             self.console.print()
         self.console.print(_Rows(rows))

@@ -17,7 +17,8 @@ def utf8(ctx: click.Context, param: click.Parameter, value: str | None) -> str |
     bad = next((char for char in value or "" if "\ud800" <= char <= "\udfff"), "")
     if bad:
         byte = f" (byte 0x{ord(bad) - 0xDC00:02x})" if "\udc80" <= bad <= "\udcff" else ""
-        raise Fault(f"{param.human_readable_name} is not valid UTF-8{byte}. Nothing was run.")
+        name = param.opts[0] if isinstance(param, click.Option) else param.human_readable_name
+        raise Fault(f"{name} is not valid UTF-8{byte}. Nothing was run.")
     return value
 
 

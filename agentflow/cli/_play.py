@@ -5,7 +5,6 @@ import importlib.util
 import os
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TextIO
 
@@ -60,6 +59,7 @@ class Player:
         self.exit_code = 0
         if importlib.util.find_spec(settings.backend) is None:
             raise Fault(f"the backend {settings.backend!r} is not installed: pip install {settings.backend}")
+        _trace()
 
     @property
     def over(self) -> bool:
@@ -75,8 +75,7 @@ class Player:
         settings = self.settings
         view: View = JsonView(settings.out) if settings.json else LiveView() if on_a_terminal() else PlainView()
         try:
-            with _tracing():
-                failure = anyio.run(self._play, agent, message, view, backend=settings.backend)
+            failure = anyio.run(self._play, agent, message, view, backend=settings.backend)
         except ReaderGone as gone:
             failure = gone
         except BaseExceptionGroup as group:
@@ -87,8 +86,10 @@ class Player:
         elif self.interrupts.signal:
             self.exit_code = self.interrupts.exit_code
             click.echo(f"Cancelled by {self.interrupts.name}; kept {view.kept}.", err=True)
+            if failure is not None:
+                self.report(failure)
         elif failure is not None:
-            self.exit_code = self.exit_code or 1
+            self.exit_code = 1
             self.report(failure)
 
     def report(self, error: BaseException) -> None:
@@ -168,31 +169,24 @@ def _worker_time() -> float:
 
 def _way_out(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """What an agent that ended the program wanted: `SystemExit` or `KeyboardInterrupt`."""
-    wanted = group.subgroup((SystemExit, KeyboardInterrupt))
-    while isinstance(wanted, BaseExceptionGroup):
-        wanted = wanted.exceptions[0]
-    return group if wanted is None else wanted
+    found: BaseException | None = group.subgroup((SystemExit, KeyboardInterrupt))
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found or group
 
 
 def _status(run: Run, failure: Exception | None) -> RunStatus:
     return "error" if failure is not None else run.status
 
 
-@contextlib.contextmanager
-def _tracing() -> Iterator[None]:
-    """Send spans where OpenTelemetry's own variables say, if they say so."""
+def _trace() -> None:
+    """Send spans where OpenTelemetry's own variables say, if they say so; the last ones when the process ends."""
     wanted = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    if tracing.enabled() or not any(os.environ.get(name) for name in wanted):
-        yield
-        return
-    try:
-        provider = tracing.setup()
-    except AgentflowError as error:
-        raise Fault(describe(error)) from error
-    try:
-        yield
-    finally:
-        provider.shutdown()
+    if any(os.environ.get(name) for name in wanted) and not tracing.enabled():
+        try:
+            tracing.setup()
+        except AgentflowError as error:
+            raise Fault(describe(error)) from error
 
 
 def _broken(out: TextIO) -> bool:

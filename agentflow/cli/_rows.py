@@ -124,7 +124,7 @@ def text_rows(event: Event) -> Iterable[Words]:
 def fit(text: str, width: int) -> str:
     """`text` in exactly `width` columns."""
     if cell_len(text) > width:
-        text = set_cell_size(text, max(0, width - 1)) + "…"
+        text = set_cell_size(text, max(0, width - 1)).rstrip() + "…"
     return set_cell_size(text, width)
 
 
@@ -155,6 +155,8 @@ def summary_rank(line: Line) -> tuple[float, ...]:
 
 def live_rows(board: Board, now: float, *, width: int, height: int, stopping: bool = False) -> list[Words]:
     """What the live view shows: as many lines as fit, and how many there are of each state."""
+    if not board.root.turns:
+        return []
     lines = list(board)
     shown = choose(lines, height - 1, live_rank)
     names = min(max((cell_len(label(line)) for line in shown), default=0), max(8, (width - _STATE - _TIME - 2) // 2))
@@ -181,7 +183,15 @@ def _live_row(line: Line, now: float, names: int, width: int) -> Words:
     left = width - names - _STATE - _TIME - 4
     if left >= _ENOUGH:
         row.append(("  " + fit(_last_words(line, left), left).rstrip(), "red" if line.error else ""))
-    return row
+    return _crop(row, width) if left < 0 else row
+
+
+def _crop(row: Words, width: int) -> Words:
+    cropped: Words = []
+    for words, style in row:
+        cropped.append((set_cell_size(words, min(cell_len(words), max(0, width))), style))
+        width -= cell_len(words)
+    return cropped
 
 
 def _last_words(line: Line, width: int) -> str:
@@ -254,7 +264,7 @@ def _timing_rows(timing: Timing, computing: float) -> Iterable[Words]:
 
 def _speedup(timing: Timing, computing: float) -> str:
     work, wall = duration(timing.work), duration(timing.wall)
-    if computing > timing.wall / 2 and getattr(sys, "_is_gil_enabled", lambda: True)():
+    if computing > timing.wall / 10 and getattr(sys, "_is_gil_enabled", lambda: True)():
         return (  # an agent's time includes what its thread waited for the others
             f"not known. The agents' {work} overlap in {wall}, but worker threads were computing for "
             f"{duration(computing)}, and threads of one interpreter take turns"

@@ -43,8 +43,7 @@ class Timing:
     """Give it every event, in order.
 
     Attributes:
-        work: Seconds of all agents' own work added up: what one after the other would have taken, if each were as fast
-            alone. Agents that compute in one interpreter aren't slower alone but faster; see `Timing.speedup`.
+        work: Seconds of all agents' own work added up, from each one's start to its end, its children's aside.
     """
 
     def __init__(self) -> None:
@@ -83,7 +82,7 @@ class Timing:
     def speedup(self) -> float:
         """How many times longer the same work, one agent after the other, would have taken.
 
-        An agent's time is all the time from its start to its end, so it counts waiting for a processor that others hold.
+        An agent's time is all of it from its start to its end, so it counts waiting for a processor that others hold.
         """
         return self.work / self.wall if self.wall > 0 else 1.0
 

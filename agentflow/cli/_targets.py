@@ -51,9 +51,9 @@ def _import_file(path: Path) -> ModuleType:
         inside = ", ".join(sorted(entry.name for entry in path.glob("*.py"))) or "no Python files"
         raise TargetError(f"{str(path)!r} is a folder; name a file in it ({inside})")
     if not path.is_file():
-        folder = path.parent if path.parent.is_dir() else Path()
-        near = _near(path.name, (entry.name for entry in folder.glob("*.py")))
-        raise TargetError(f"there is no file {str(path)!r}" + (f"; did you mean {str(folder / near)!r}?" if near else ""))
+        near = _near(path.name, (entry.name for entry in path.parent.glob("*.py")))
+        hint = f"; did you mean {str(path.parent / near)!r}?" if near else ""
+        raise TargetError(f"there is no file {str(path)!r}{hint}")
     path = path.resolve()
     if path.suffix != ".py":
         raise TargetError(f"{path.name!r} is not a Python file (.py)")
@@ -114,8 +114,7 @@ def _failed(shown: str, error: BaseException, path: Path | None) -> TargetError:
         return TargetError(f"{shown} can't be imported: {type(error).__name__}: {error.msg} ({where})")
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
     own = [frame for frame in frames if path is not None and frame.filename == str(path)]
-    frame = (own or frames or [None])[-1]
-    where = f" ({Path(frame.filename).name}, line {frame.lineno})" if frame is not None else ""
+    where = "".join(f" ({Path(frame.filename).name}, line {frame.lineno})" for frame in (own or frames)[-1:])
     if isinstance(error, SystemExit):
         return TargetError(f"{shown} ends the program when it is imported{where}; guard it with __name__ == '__main__'")
     message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -141,7 +140,8 @@ def _only(module: ModuleType, place: str) -> Agent:
         return next(iter(roots.values()))
     if not roots:
         raise TargetError(f"there is no agent in {place!r}; make one with @agent, or name what it has as {place}:name")
-    raise TargetError(f"{place!r} has {len(roots)} agents; say which: " + ", ".join(f"{place}:{name}" for name in roots))
+    which = ", ".join(f"{place}:{name}" for name in roots)
+    raise TargetError(f"{place!r} has {len(roots)} agents; say which: {which}")
 
 
 def _named(module: ModuleType, place: str, name: str) -> Agent:

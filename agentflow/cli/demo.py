@@ -1,6 +1,5 @@
 """`agentflow demo [FILE-OR-FOLDER]`: analyse a text with agents in parallel."""
 
-import importlib.resources
 from pathlib import Path
 
 import click
@@ -8,10 +7,9 @@ import click
 from agentflow.cli._options import as_text, backend_option, debug_option, json_option, utf8
 from agentflow.cli._play import Backend, Fault, Player, Settings
 from agentflow.core import Agent
-from agentflow.demo.pipeline import NOTE, document_analysis
+from agentflow.demo.pipeline import NOTE, TEXT, document_analysis
 from agentflow.errors import ConfigError
 
-_SHIPPED = Path(str(importlib.resources.files("agentflow.demo"))) / "text.txt"
 _SUFFIXES = {".txt", ".text", ".md", ".markdown", ".rst"}
 
 
@@ -53,7 +51,7 @@ def command(ctx: click.Context, path: str | None, *, as_json: bool, backend: Bac
 
 def _files(path: str | None) -> list[Path]:
     if path is None:
-        return [_SHIPPED]
+        return [TEXT]
     place = Path(path)
     if not place.exists():
         raise Fault(f"there is no file or folder {path!r}")
@@ -73,7 +71,7 @@ def _agent(file: Path) -> Agent:
     except OSError as error:
         raise _Unfit(f"{str(file)!r} can't be read: {error.strerror}") from error
     try:
-        return document_analysis(text, title="Alice's Adventures in Wonderland" if file == _SHIPPED else file.stem)
+        return document_analysis(text, title="Alice's Adventures in Wonderland" if file == TEXT else file.stem)
     except ConfigError as error:
         raise Fault(str(error)) from error
     except ValueError as error:

@@ -4,6 +4,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
@@ -29,6 +30,8 @@ from agentflow.demo.analysts import (
 )
 from agentflow.errors import ConfigError
 
+TEXT = Path(__file__).with_name("text.txt")
+"""The text that comes with it: "Alice's Adventures in Wonderland"."""
 NOTE = "No model is asked: the analysts are local code that selects and counts what the text says."
 """For people, so that nobody takes the findings for a model's."""
 

@@ -90,7 +90,10 @@ def check_filename(filename: object) -> str:
     """
     if not isinstance(filename, str) or not filename.removeprefix(USER):
         raise ConfigError(f"an artifact needs a file name, not {filename!r}")
-    if any(char in "/\\" or ord(char) < 32 for char in filename) or clean_text(filename) != filename:
+    if (
+        any(char in "/\\" or ord(char) < 32 or 127 <= ord(char) < 160 for char in filename)
+        or clean_text(filename) != filename
+    ):
         raise ConfigError(f"artifact name {filename!r}: no slashes, backslashes or control characters")
     return filename
 

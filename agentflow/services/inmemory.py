@@ -23,6 +23,7 @@ APP_STATE, USER_STATE = "app:", "user:"
 class _Record:
     state: dict[str, Any]
     created_at: float
+    changed: int
     events: list[Event] = field(default_factory=list)
     seqs: dict[str, dict[str, int]] = field(default_factory=dict)
 
@@ -45,6 +46,7 @@ class InMemorySessionService(SessionService):
 
     def __init__(self, *, time: Callable[[], float] = time.time) -> None:
         self._time = time
+        self._changes = 0
         self._records: dict[SessionKey, _Record] = {}
         self._app_state: dict[str, dict[str, Any]] = {}
         self._user_state: dict[tuple[str, str], dict[str, Any]] = {}
@@ -58,7 +60,7 @@ class InMemorySessionService(SessionService):
         if key in self._records:
             raise SessionExists(f"session {key.session_id!r} of user {user_id!r} in {app_name!r} is there already")
         now = self._time()
-        record = self._records[key] = _Record({}, now)
+        record = self._records[key] = _Record({}, now, self._next_change())
         self._apply(key, record, initial, ())
         return Session(key=key, state=self._state(key, record), version=0, created_at=now, updated_at=now)
 
@@ -82,7 +84,10 @@ class InMemorySessionService(SessionService):
 
     async def list(self, app_name: str, user_id: str | None = None) -> Sequence[SessionInfo]:
         """The sessions of an app or a user; see `SessionService.list`."""
-        found = [
+        mine = [(key, record) for key, record in self._records.items()
+                if key.app_name == app_name and user_id in (None, key.user_id)]  # fmt: skip
+        mine.sort(key=lambda item: item[1].changed, reverse=True)
+        return [
             SessionInfo(
                 key=key,
                 state=self._state(key, record),
@@ -90,12 +95,8 @@ class InMemorySessionService(SessionService):
                 created_at=record.created_at,
                 updated_at=record.updated_at,
             )
-            for key, record in self._records.items()
-            if key.app_name == app_name and user_id in (None, key.user_id)
+            for key, record in mine
         ]
-        found.reverse()
-        found.sort(key=lambda info: info.updated_at, reverse=True)
-        return found
 
     async def delete(self, key: SessionKey) -> None:
         """Remove a session; see `SessionService.delete`."""
@@ -117,6 +118,8 @@ class InMemorySessionService(SessionService):
         if len(events) > 1:
             for event in events:
                 _check_fresh(event)
+            if len({id(event) for event in events}) < len(events):
+                raise ServiceError("the same event is in the batch twice: not appended")
         for event in events:
             fields = event.__dict__
             if fields["serial"] is not None or fields["partial"]:
@@ -132,6 +135,11 @@ class InMemorySessionService(SessionService):
             actions = fields["actions"]
             if actions is not None:
                 self._apply(key, record, actions.state_delta, actions.state_removed)
+        record.changed = self._next_change()
+
+    def _next_change(self) -> int:
+        self._changes += 1
+        return self._changes
 
     def _apply(self, key: SessionKey, record: _Record, delta: Mapping[str, Any], removed: Sequence[str]) -> None:
         for name, value in delta.items():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import anyio
+import trio
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
 from agentflow import (
@@ -28,7 +29,7 @@ class Boom(Exception):
     """The fault that is raised."""
 
 
-class HurriedStore(InMemorySessionService):
+class SlowStore(InMemorySessionService):
     """A store that suspends, as those on a disk do: it may be cancelled before it begins to write, never after.
 
     Writes reach it in order; its answers come back in any.
@@ -165,9 +166,7 @@ class Case:
     lookahead: int = 0
 
     def runner(self, store: InMemorySessionService, fault: Fault | None) -> Runner:
-        return Runner(
-            self.tree, sessions=store, scheduler=fault, plugins=self.plugins, limits=Limits(seconds=500)
-        )
+        return Runner(self.tree, sessions=store, scheduler=fault, plugins=self.plugins, limits=Limits(seconds=500))
 
     @property
     def stops(self) -> bool:
@@ -184,6 +183,7 @@ class Case:
         raised: BaseException | None = None
         run_id = None
         self.spans.clear()
+        _same_order_again(k)
         complaints = Complaints()
         logger = logging.getLogger("agentflow")
         logger.addHandler(complaints)
@@ -273,6 +273,12 @@ class Case:
             if not fired:
                 return k, problems
         raise AssertionError("the run does not end")
+
+
+def _same_order_again(seed: int) -> None:
+    """Let trio, which shuffles the tasks that are ready, do so in the same way whenever a test runs."""
+    trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING = True
+    trio._core._run._r.seed(seed)
 
 
 def _expected(error: BaseException) -> bool:

@@ -1,99 +1,11 @@
 """Trees of mixed nesting for the fault tests. Agents are built once; what changes lives in the run."""
 
 import operator
-from collections import Counter
 
 import anyio
-from anyio.lowlevel import checkpoint
 
-from agentflow import (
-    Actions,
-    Agent,
-    Event,
-    FunctionAgent,
-    InvocationContext,
-    LoopAgent,
-    ParallelAgent,
-    Retry,
-    SequentialAgent,
-)
-
-
-def says(name: str, *words: str, **options) -> FunctionAgent:
-    """A coroutine that emits each of `words`."""
-
-    async def turn(ctx: InvocationContext) -> None:
-        for word in words:
-            await ctx.emit(ctx.text(word))
-
-    return FunctionAgent(name, turn, **options)
-
-
-def yields(name: str, *words: str, **options) -> FunctionAgent:
-    """An async generator that yields `words`, each streamed as a partial event first, from within a scope."""
-
-    async def turn(ctx: InvocationContext):
-        await ctx.history()
-        with anyio.CancelScope():
-            for word in words:
-                yield ctx.text(word[:1], partial=True, response_id=word)
-                yield ctx.text(word, response_id=word)
-
-    return FunctionAgent(name, turn, **options)
-
-
-def writes(name: str, **state: object) -> FunctionAgent:
-    """Writes state, some with its event and some when it ends; `user_x` is written as `user:x`."""
-
-    async def turn(ctx: InvocationContext) -> None:
-        for key, value in state.items():
-            ctx.state[key.replace("user_", "user:").replace("temp_", "temp:")] = value
-            await ctx.emit(ctx.text(f"wrote {key}"))
-            await checkpoint()
-            ctx.state[f"last_{name}"] = key
-
-    return FunctionAgent(name, turn)
-
-
-def fails(name: str, *words: str, **options) -> FunctionAgent:
-    async def turn(ctx: InvocationContext) -> None:
-        for word in words:
-            await ctx.emit(ctx.text(word))
-        raise ValueError(f"{name} failed")
-
-    return FunctionAgent(name, turn, **options)
-
-
-def flaky(name: str, failures: int, **options) -> FunctionAgent:
-    """Fails so often in each run, then goes well."""
-    tries: Counter[tuple[str, str, int | None]] = Counter()
-
-    async def turn(ctx: InvocationContext):
-        key = (ctx.invocation_id, ctx.branch, ctx.iteration)
-        tries[key] += 1
-        yield ctx.text(f"try {tries[key]}")
-        if tries[key] <= failures:
-            raise ValueError(f"{name} failed")
-
-    return FunctionAgent(name, turn, **options)
-
-
-def sleeps(name: str, seconds: float, **options) -> FunctionAgent:
-    async def turn(ctx: InvocationContext) -> None:
-        await ctx.emit(ctx.text("good night"))
-        await anyio.sleep(seconds)
-        await ctx.emit(ctx.text("good morning"))
-
-    return FunctionAgent(name, turn, **options)
-
-
-def escalates(name: str, target: bool | str = True, at: int = 1) -> FunctionAgent:
-    async def turn(ctx: InvocationContext) -> None:
-        if ctx.iteration is None or ctx.iteration >= at:
-            await ctx.emit(ctx.event("enough", actions=Actions(escalate=target)))
-        await ctx.emit(ctx.text("bye"))
-
-    return FunctionAgent(name, turn)
+from agentflow import Agent, Event, InvocationContext, LoopAgent, ParallelAgent, Retry, SequentialAgent
+from tests.core.actors import escalates, fails, flaky, says, sleeps, writes, yields
 
 
 class Editor(Agent):
@@ -182,16 +94,16 @@ TREES: dict[str, Agent] = {
     "race": SequentialAgent(
         "race",
         [
-            ParallelAgent(
-                "first", [fails("a", "no"), says("b", "x", "y"), sleeps("c", 9)], stop_when="first_success"
-            ),
+            ParallelAgent("first", [fails("a", "no"), says("b", "x", "y"), sleeps("c", 9)], stop_when="first_success"),
             ParallelAgent("quorum", [says("d", "x"), yields("e", "y"), sleeps("g", 9)], stop_when=2, on_error="ignore"),
             ParallelAgent("until", [says("h", "x"), Cleaner("i")], stop_when=lambda event: event.text == "x"),
         ],
     ),
     "editor": Editor(
         "editor",
-        SequentialAgent("s", [yields("a", "keep", "drop", "change"), ParallelAgent("p", [says("b", "x"), Cleaner("c")])]),
+        SequentialAgent(
+            "s", [yields("a", "keep", "drop", "change"), ParallelAgent("p", [says("b", "x"), Cleaner("c")])]
+        ),
         says("d", "after"),
     ),
     "team": Team("team", sub_agents=[yields("a", "one", "two"), says("b", "x"), Cleaner("c")]),

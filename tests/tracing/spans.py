@@ -2,7 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from difflib import ndiff
+from textwrap import dedent
 
+import pytest
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.metrics import MeterProvider
@@ -63,9 +66,15 @@ class Traced:
         (span,) = [span for span in self.spans if span.name == name]
         return span
 
-    def tree(self) -> str:
-        """All of them, as an indented text; every one has ended."""
-        return "\n" + tree(self.spans, self.ledger)
+    def lines(self) -> list[str]:
+        """All of them, every one ended, as a tree; see `tree`."""
+        return tree(self.spans, self.ledger).splitlines()
+
+    def shows(self, expected: str) -> None:
+        """Fail unless they are the tree that `expected` draws."""
+        wanted, found = dedent(expected).strip().splitlines(), self.lines()
+        if found != wanted:
+            pytest.fail("\n".join(["not the expected spans:", *ndiff(wanted, found)]), pytrace=False)
 
 
 class Metered:
@@ -124,7 +133,7 @@ def tree(spans: Sequence[ReadableSpan], ledger: Ledger) -> str:
 
 
 def _line(span: ReadableSpan, by_id: dict[int, ReadableSpan]) -> str:
-    """`name: ok`; further the iteration, attempts, reason, failure, recorded exceptions and links, where there are any."""
+    """`name: ok`; then iteration, attempts, reason, failure, recorded exceptions and links, if any."""
     found = dict(span.attributes)
     told = [str(found[tracing.OUTCOME])] if tracing.OUTCOME in found else []
     if tracing.ITERATION in found:

@@ -1,0 +1,419 @@
+"""The suites notice: each promise that a service breaks fails a test. And pytest collects them as they are."""
+
+import inspect
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from anyio.lowlevel import checkpoint
+
+from agentflow import (
+    Event,
+    InMemoryArtifactService,
+    InMemoryMemoryService,
+    InMemorySessionService,
+    SessionKey,
+)
+from agentflow.testing import ArtifactServiceSuite, MemoryServiceSuite, SessionServiceSuite
+
+
+def stores_none_for_deleted(store: InMemorySessionService) -> None:
+    def append(events: Any) -> None:
+        for event in events:
+            if event.actions:
+                event.actions.state_delta.update(dict.fromkeys(event.actions.state_removed))
+                event.actions.state_removed = []
+
+    before(store, "append", lambda key, events, **_: append(events))
+
+
+def stores_temporary_state(store: InMemorySessionService) -> None:
+    real = store._apply
+
+    def apply(key, record, delta, removed):
+        real(key, record, {name.replace("temp:", "tmp."): value for name, value in delta.items()}, removed)
+
+    store._apply = apply
+
+
+def forgets_prefixes(store: InMemorySessionService) -> None:
+    store._home = lambda key, record, name: (record.state, name)
+
+
+def shares_by_a_loose_prefix(store: InMemorySessionService) -> None:
+    real = store._home
+    store._home = lambda key, record, name: real(key, record, f"app:{name}" if name.startswith("app") else name)
+
+
+def overwrites_on_create(store: InMemorySessionService) -> None:
+    before(store, "create", lambda app, user, id=None, **_: store._records.pop(SessionKey(app, user, id), None))
+
+
+def reads_all(store: InMemorySessionService) -> None:
+    real = store.get
+
+    async def get(key, *, recent=None, after=None):
+        return await real(key)
+
+    store.get = get
+
+
+def reads_the_first(store: InMemorySessionService) -> None:
+    real = store.get
+
+    async def get(key, *, recent=None, after=None):
+        session = await real(key, after=after)
+        if session is not None and recent is not None:
+            session.events = session.events[:recent]
+        return session
+
+    store.get = get
+
+
+def ignores_after_with_recent(store: InMemorySessionService) -> None:
+    real = store.get
+
+    async def get(key, *, recent=None, after=None):
+        return await real(key, recent=recent, after=None if recent is not None else after)
+
+    store.get = get
+
+
+def ignores_the_version(store: InMemorySessionService) -> None:
+    real = store.append
+    store.append = lambda key, events, *, expected_version=None: real(key, events)
+
+
+def stores_one_by_one(store: InMemorySessionService) -> None:
+    real = store.append
+
+    async def append(key, events, *, expected_version=None):
+        if not events:
+            await real(key, events, expected_version=expected_version)
+        for number, event in enumerate(events):
+            await real(key, [event], expected_version=None if number else expected_version)
+            await checkpoint()
+
+    store.append = append
+
+
+def loses_updates(store: InMemorySessionService) -> None:
+    """Reads, lets others go first, writes what it had read."""
+    real = store.append
+
+    async def append(key, events, *, expected_version=None):
+        record = store._records.get(key)
+        log = list(record.events) if record else []
+        await checkpoint()
+        if record:
+            record.events[:] = log
+        await real(key, events, expected_version=expected_version)
+
+    store.append = append
+
+
+def counts_serials_per_run(store: InMemorySessionService) -> None:
+    async def renumber(key, events):
+        for number, event in enumerate(events, 1):
+            event.__dict__["serial"] = number
+
+    after(store, "append", renumber)
+
+
+def counts_seq_per_session(store: InMemorySessionService) -> None:
+    async def renumber(key, events):
+        for event in events:
+            event.__dict__["seq"] = event.serial
+
+    after(store, "append", renumber)
+
+
+def drops_what_is_new(store: InMemorySessionService) -> None:
+    real = store.get
+
+    async def get(key, **options):
+        session = await real(key, **options)
+        if session is not None:
+            session.events = [Event(**event.__dict__) for event in session.events]
+        return session
+
+    store.get = get
+
+
+def deletes_shared_state(store: InMemorySessionService) -> None:
+    before(store, "delete", lambda key: (store._app_state.clear(), store._user_state.clear()))
+
+
+def deletes_by_id(store: InMemorySessionService) -> None:
+    def drop(key):
+        for other in [other for other in store._records if other.session_id == key.session_id]:
+            del store._records[other]
+
+    before(store, "delete", drop)
+
+
+def lists_in_the_order_of_making(store: InMemorySessionService) -> None:
+    real = store.list
+
+    async def list_them(app_name, user_id=None):
+        return sorted(await real(app_name, user_id), key=lambda info: info.created_at)
+
+    store.list = list_them
+
+
+def takes_events_of_nowhere(store: InMemorySessionService) -> None:
+    async def make(key, events, **_):
+        if key not in store._records:
+            await store.create(*key)
+
+    before(store, "append", make)
+
+
+def numbers_what_it_refuses(store: InMemorySessionService) -> None:
+    real = store.append
+
+    async def append(key, events, *, expected_version=None):
+        try:
+            await real(key, events, expected_version=expected_version)
+        except Exception:
+            for event in events:
+                event.__dict__["serial"] = event.serial or 99
+            raise
+
+    store.append = append
+
+
+def ignores_case(store: InMemorySessionService) -> None:
+    for name in ("get", "append", "delete"):
+        real = getattr(store, name)
+
+        def call(key, *args, real=real, **options):
+            return real(SessionKey(*map(str.lower, key)), *args, **options)
+
+        setattr(store, name, call)
+    make = store.create
+    store.create = lambda app, user, id=None, **options: make(app.lower(), user.lower(), id and id.lower(), **options)
+
+
+def hands_out_its_own_state(store: InMemorySessionService) -> None:
+    store._state = lambda key, record: record.state
+
+
+def reuses_numbers(store: InMemoryArtifactService) -> None:
+    after(store, "delete", lambda *_, **__: store._last.clear())
+
+
+def keeps_user_files_to_the_session(store: InMemoryArtifactService) -> None:
+    real = store.save, store.load, store.list
+
+    def named(name: str) -> str:
+        return name.replace("user:", "own.")
+
+    store.save = lambda key, name, data, **options: real[0](key, named(name), data, **options)
+    store.load = lambda key, name, **options: real[1](key, named(name), **options)
+
+
+def takes_any_name(store: InMemoryArtifactService) -> None:
+    real = store.save
+    store.save = lambda key, name, data, **options: real(key, name.replace("/", "_") or "x", data, **options)
+
+
+def takes_a_number_before_the_stream(store: InMemoryArtifactService) -> None:
+    real = store.save
+
+    async def save(key, name, data, **options):
+        if not isinstance(data, (bytes, str)):
+            await real(key, name, b"")
+        return await real(key, name, data, **options)
+
+    store.save = save
+
+
+def lists_as_it_comes(store: InMemoryArtifactService) -> None:
+    real = store.list
+
+    async def list_them(key):
+        return list(reversed(await real(key)))
+
+    store.list = list_them
+
+
+def hashes_nothing(store: InMemoryArtifactService) -> None:
+    real = store.load
+
+    async def load(*args, **options):
+        found = await real(*args, **options)
+        return found and replace(found, sha256="")
+
+    store.load = load
+
+
+def adds_again(memory: InMemoryMemoryService) -> None:
+    real = memory.add_session
+    before(memory, "add_session", lambda session: None)
+    kept: dict[Any, list[Event]] = {}
+
+    async def add(session):
+        kept.setdefault(session.key, []).extend(session.events)
+        await real(replace(session, events=kept[session.key]))
+
+    memory.add_session = add
+
+
+def finds_everybody(memory: InMemoryMemoryService) -> None:
+    real_add, real_search = memory.add_session, memory.search
+    memory.add_session = lambda session: real_add(replace(session, key=SessionKey("app", "all", "/".join(session.key))))
+    memory.search = lambda app, user, query, **options: real_search("app", "all", query, **options)
+
+
+def ranks_backwards(memory: InMemoryMemoryService) -> None:
+    real = memory.search
+
+    async def search(app, user, query, *, limit=10):
+        return list(reversed(await real(app, user, query, limit=1_000)))[:limit]
+
+    memory.search = search
+
+
+def has_no_limit(memory: InMemoryMemoryService) -> None:
+    real = memory.search
+    memory.search = lambda app, user, query, *, limit=10: real(app, user, query, limit=1_000)
+
+
+def before(service: Any, name: str, act: Callable[..., Any]) -> None:
+    real = getattr(service, name)
+
+    async def call(*args, **options):
+        done = act(*args, **options)
+        if inspect.isawaitable(done):
+            await done
+        return await real(*args, **options)
+
+    setattr(service, name, call)
+
+
+def after(service: Any, name: str, act: Callable[..., Any]) -> None:
+    real = getattr(service, name)
+
+    async def call(*args, **options):
+        result = await real(*args, **options)
+        done = act(*args)
+        if inspect.isawaitable(done):
+            await done
+        return result
+
+    setattr(service, name, call)
+
+
+SESSIONS = [
+    stores_none_for_deleted, stores_temporary_state, forgets_prefixes, shares_by_a_loose_prefix, overwrites_on_create,
+    reads_all, reads_the_first, ignores_after_with_recent, ignores_the_version, stores_one_by_one, loses_updates,
+    counts_serials_per_run, counts_seq_per_session, drops_what_is_new, deletes_shared_state, deletes_by_id,
+    lists_in_the_order_of_making, takes_events_of_nowhere, numbers_what_it_refuses, ignores_case,
+    hands_out_its_own_state,
+]  # fmt: skip
+ARTIFACTS = [
+    reuses_numbers, keeps_user_files_to_the_session, takes_any_name, takes_a_number_before_the_stream,
+    lists_as_it_comes, hashes_nothing,
+]  # fmt: skip
+MEMORY = [adds_again, finds_everybody, ranks_backwards, has_no_limit]
+CASES = [
+    *((SessionServiceSuite, InMemorySessionService, fault) for fault in SESSIONS),
+    *((ArtifactServiceSuite, InMemoryArtifactService, fault) for fault in ARTIFACTS),
+    *((MemoryServiceSuite, InMemoryMemoryService, fault) for fault in MEMORY),
+]
+
+
+async def failures(suite: type[Any], service: type[Any], fault: Callable[[Any], None]) -> set[str]:
+    """The tests of a suite that fail on a service with this fault."""
+
+    class Mine(suite):
+        async def make(self):
+            made = service()
+            fault(made)
+            return made
+
+    failed = set()
+    for name in [name for name in dir(Mine) if name.startswith("test_")]:
+        try:
+            await getattr(Mine(), name)()
+        except (Exception, ExceptionGroup):
+            failed.add(name)
+    return failed
+
+
+@pytest.mark.parametrize(("suite", "service", "fault"), CASES, ids=[case[2].__name__ for case in CASES])
+async def test_a_broken_promise_is_noticed(suite, service, fault):
+    as_it_is = await failures(suite, service, lambda _: None)
+    assert await failures(suite, service, fault) - as_it_is
+
+
+def test_pytest_collects_a_suite_on_every_backend(tmp_path: Path):
+    """In a project that has no settings, and shows what a failed assertion compared."""
+    (tmp_path / "test_mine.py").write_text(
+        "from agentflow import InMemoryMemoryService\n"
+        "from agentflow.testing import MemoryServiceSuite\n\n\n"
+        "class Forgetful(InMemoryMemoryService):\n"
+        "    async def search(self, app_name, user_id, query, *, limit=10):\n"
+        "        return []\n\n\n"
+        "class TestMine(MemoryServiceSuite):\n"
+        "    async def make(self):\n"
+        "        return InMemoryMemoryService()\n\n\n"
+        "class TestForgetful(MemoryServiceSuite):\n"
+        "    async def make(self):\n"
+        "        return Forgetful()\n",
+        encoding="utf-8",
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", "-c", "none.ini", "."]
+    (tmp_path / "none.ini").write_text("[pytest]\n", encoding="utf-8")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    tests = [name for name in dir(MemoryServiceSuite) if name.startswith("test_")]
+    for backend in ("asyncio", "trio"):
+        assert f"TestForgetful::test_what_was_said_is_found[{backend}]" in done.stdout
+    assert "TestMine" not in done.stdout
+    assert "where" in done.stdout or "assert 0 ==" in done.stdout or "assert [] ==" in done.stdout
+    passed, failed = (int(done.stdout.rsplit(f" {word}", 1)[0].split()[-1]) for word in ("passed", "failed"))
+    assert passed + failed == 4 * len(tests)
+
+
+def test_suites_need_no_pytest():
+    code = (
+        "import sys; sys.modules['pytest'] = None; import agentflow.testing as t; print(t.MemoryServiceSuite.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "MemoryServiceSuite"
+
+
+async def test_a_suite_that_hangs_is_ended():
+    class Mine(MemoryServiceSuite):
+        time_limit = 0.01
+
+        async def make(self):
+            memory = InMemoryMemoryService()
+            before(memory, "search", lambda *_, **__: hang())
+            return memory
+
+    async def hang() -> None:
+        while True:
+            await checkpoint()
+
+    with pytest.raises(TimeoutError):
+        await Mine().test_what_was_said_is_found()
+
+
+async def test_a_suite_closes_what_it_made():
+    closed = []
+
+    class Mine(SessionServiceSuite):
+        async def make(self):
+            store = InMemorySessionService()
+            before(store, "aclose", lambda: closed.append(1))
+            return store
+
+    await Mine().test_a_new_session_is_empty()
+    assert closed == [1]
