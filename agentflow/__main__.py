@@ -28,9 +28,10 @@ def main() -> NoReturn:
 
 
 def _without_extra(error: ModuleNotFoundError) -> NoReturn:
-    if error.name not in ("click", "rich"):
+    missing = (error.name or "").partition(".")[0]
+    if missing not in ("click", "rich"):
         raise error
-    sys.exit(f"Error: the command line needs {error.name}, which is not installed: pip install 'agentflow-py[cli]'")
+    sys.exit(f"Error: the command line needs {missing}, which is not installed: pip install 'agentflow-py[cli]'")
 
 
 if __name__ == "__main__":

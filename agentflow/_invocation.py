@@ -299,12 +299,10 @@ class Invocation:
         return temp
 
     def _claim_key(self, place: Place, event: Event, actions: Actions, key: str) -> None:
-        reducer = reducing(place.groups, key)
-        if reducer is not None and key in actions.state_delta:
+        if key in actions.state_delta and reducing(place.groups, key) is not None:
             actions.contributions[key] = actions.state_delta.pop(key)
+            return
         for group, index in place.groups:
-            if reducer is not None and group is reducer[0]:
-                return
             other = group.conflict(key, index)
             if other is not None and group.policy == "error":
                 raise StateConflict(

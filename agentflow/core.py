@@ -231,7 +231,7 @@ class InvocationContext(Turn):
     def remaining(self) -> float:
         """Seconds until the nearest deadline of its own or of who runs it; infinity if there is none."""
         run = self._run
-        return min([timer.left() for timer in self._timers], default=run.ends - run.now())
+        return min([timer.left() for timer in self._timers] + [run.ends - run.now()])
 
     @property
     def deadline(self) -> float:
@@ -331,11 +331,11 @@ class InvocationContext(Turn):
                 self._said = origin._said = event
             for loop in loops:
                 loop.ended = True
-            if fields["usage"] is not None:
-                origin.charge(fields["usage"])
         channel = run.channel
         if channel.reading:
             channel.push(event, place.flow)
+        if fields["usage"] is not None and not fields["partial"]:
+            origin.charge(fields["usage"])
         for watch in place.watchers:
             watch(event, place.branch, loops[-1] if loops else None)
         if not channel.reading or run.stopping:
@@ -348,8 +348,8 @@ class InvocationContext(Turn):
     async def run(self, child: Agent) -> Outcome:
         """Let `child` take a turn in this one; its events go to the same stream. Returns when it has ended.
 
-        The child works on this agent's branch. Several at once (from tasks of your own) each get a branch of their
-        own, `child#2` and so on, which joins when it ends.
+        The child works on this agent's branch. While one does, others that you start (from tasks of your own) each get
+        a branch of their own, `child#2` and so on, which joins when it ends.
 
         Raises:
             Exception: What the child raised. Errors of agentflow's own are `RunError`.

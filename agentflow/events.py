@@ -422,6 +422,12 @@ def build_event(
     return event
 
 
+def commit_event(event: Event, *, seq: int, serial: int) -> None:
+    """Give an event its place in the log; for session stores, in `append`, and nobody else."""
+    event.__dict__["seq"] = seq
+    event.__dict__["serial"] = serial
+
+
 def clean_actions(actions: Actions) -> tuple[Actions, int]:
     """A safe copy of `actions` and its rough size; see `content.clean_json`."""
     delta, size = clean_json(actions.state_delta, "a state delta")

@@ -41,9 +41,13 @@ class Outcome:
 
     @property
     def text(self) -> str:
-        """Its last words; those of a Parallel's branches that went well, in declaration order, a blank line between."""
+        """Its last words; those of a Parallel's branches, in declaration order, a blank line between.
+
+        Of the branches that went well; where none did, of those that had said something by then.
+        """
         if isinstance(self.said, tuple):
-            return "\n\n".join(text for outcome in self.said if outcome.ok and (text := outcome.text))
+            well = [outcome for outcome in self.said if outcome.ok] or self.said
+            return "\n\n".join(text for outcome in well if (text := outcome.text))
         return self.said.text if self.said is not None else ""
 
     @property

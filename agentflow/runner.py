@@ -195,6 +195,7 @@ class Run:
         self._backlog: deque[Event] = deque()
         self._channel: Channel | None = None
         self._entered = False
+        self._reader: int | None = None  # the task that reads
         self._call: Callable[[Callable[[], None]], object] | None = None
         self._replayed = 0  # what was stored up to here comes from the session, not from the channel
         self.position = 0
@@ -261,6 +262,8 @@ class Run:
 
     async def __anext__(self) -> Event:
         channel = self._channel
+        if self._reader is None:
+            self._reader = anyio.get_current_task().id
         if channel is not None:
             while (event := channel.take() or await channel.receive()) is not None:
                 serial = event.__dict__["serial"]
@@ -332,13 +335,15 @@ class Run:
         self._known().cancel(reason)
 
     async def wait(self) -> RunResult:
-        """Let the run end, and return what came of it. Events that nobody has begun to read are dropped.
+        """Let the run end, and return what came of it. Events that nobody reads are dropped.
+
+        Called while another task reads, it leaves the reading to that one.
 
         Raises:
             Exception: What the run raised.
         """
         live = self._known()
-        if not self.position:
+        if self._reader in (None, anyio.get_current_task().id):
             live.invocation.channel.stop_reading()
         await live.done.wait()
         if live.error is not None and not live.error_seen:

@@ -25,6 +25,7 @@ class _Removed:
 
 
 REMOVED = _Removed()
+_ABSENT = object()
 
 
 class Group:
@@ -98,8 +99,8 @@ class State(MutableMapping[str, Any]):
     agent fails. Deleting a key is not the same as setting it to None. Values are JSON; change one by assigning it
     again, not in place.
 
-    Under a Parallel with a reducer for a key, what a branch writes to that key is its *contribution*: write what you
-    add, not the sum.
+    Under a Parallel with a reducer for a key, however deep, what an agent writes to that key is a *contribution*: write
+    what you add, not the sum. Reading gives what was there before the fork, joined with what its own branch brought.
 
     Keys: `app:` is shared by all users of the app, `user:` by all sessions of the user, `temp:` ends with the run and
     is never stored; all others belong to the session.
@@ -114,16 +115,19 @@ class State(MutableMapping[str, Any]):
         self._writable = True
 
     def __getitem__(self, key: str) -> Any:
-        if self._pending is not None and key in self._pending:
-            value = self._pending[key]
-            if value is REMOVED:
-                raise KeyError(key)
-            return value
+        pending = self._pending.get(key, _ABSENT) if self._pending is not None else _ABSENT
+        if pending is REMOVED:
+            raise KeyError(key)
+        reducer = reducing(self._groups, key) if self._groups else None
+        if pending is not _ABSENT and reducer is None:
+            return pending
         value = self._committed.get(key, REMOVED)
         for group, index in reversed(self._groups):  # what each outer branch brought, then what this one did
             own = group.contributions.get(index)
             if own is not None and key in own:
                 value = own[key] if value is REMOVED else group.reducers[key](value, own[key])
+        if pending is not _ABSENT and reducer is not None:
+            return pending if value is REMOVED else reducer[0].reducers[key](value, pending)
         if value is REMOVED:
             raise KeyError(key)
         return value
@@ -132,6 +136,10 @@ class State(MutableMapping[str, Any]):
         self._check(key)
         if self._pending is None:
             self._pending = {}
+        elif key in self._pending and self._pending[key] is not REMOVED:
+            reducer = reducing(self._groups, key) if self._groups else None
+            if reducer is not None:
+                value = reducer[0].reducers[key](self._pending[key], value)
         self._pending[key] = value
 
     def __delitem__(self, key: str) -> None:

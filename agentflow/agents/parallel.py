@@ -29,6 +29,7 @@ _FATAL = (LimitExceeded, PluginError, ServiceError)
 
 _HOST = os.uname().nodename if hasattr(os, "uname") else platform.node()
 
+
 class ParallelAgent(Agent):
     """Run every sub-agent at once and let their events interleave.
 
@@ -44,8 +45,9 @@ class ParallelAgent(Agent):
             whatever follows. A branch out of time has failed. A run out of budget, a store or a plugin that fails
             ends the run whatever the policy.
         stop_when: When to cancel what is still running: `"all"` have ended, `"first_success"`, a number of successes,
-            `"escalation"` of a branch, or a function that is given each event of a branch and says true. Then a
-            failure counts only once the goal can't be reached any more.
+            `"escalation"` of a branch, or a function that is given each event of a branch and says true; the branch
+            whose event it was finishes its turn. With a goal of successes, a failure counts only once the goal can't
+            be reached any more.
         branch_timeout: Seconds for each branch, from its start.
         on_conflict: What happens when two branches write the same state key: `"last"` wins (and a warning names
             both), `"error"`, or a reducer per key (`{"votes": operator.add}`), folded in declaration order.
@@ -142,6 +144,7 @@ class _Fan:
         if isinstance(agent.stop_when, int):
             self.goal = agent.stop_when
         self.watchers = (self.saw,) if callable(agent.stop_when) or agent.stop_when == "escalation" else ()
+        self.scopes: dict[str, anyio.CancelScope] = {}
         self.next = 0
         self.successes = 0
         self.failures = 0
@@ -191,14 +194,20 @@ class _Fan:
     async def branch(self, index: int) -> None:
         child, run = self.children[index], self.ctx._run
         ctx = self.ctx.fork(child, child.name, self.group, index, self.watchers)
-        start = AgentParallelStart(child.name, type(child).__name__, step_id=ctx.path, worker_id=f"{_HOST}:{os.getpid()}")
+        start = AgentParallelStart(
+            child.name, type(child).__name__, step_id=ctx.path, worker_id=f"{_HOST}:{os.getpid()}"
+        )
         if self.agent.max_concurrency is not None and index >= self.agent.max_concurrency:
             self.queued(ctx, start)
         began = run.now()
         outcome: Outcome | None = None
         error: Exception | None = None
         try:
-            outcome = await take_turn(ctx, start, timeout=self.agent.branch_timeout)
+            if self.watchers:
+                with self.scopes.setdefault(ctx.branch, anyio.CancelScope()):
+                    outcome = await take_turn(ctx, start, timeout=self.agent.branch_timeout)
+            else:
+                outcome = await take_turn(ctx, start, timeout=self.agent.branch_timeout)
         except Exception as raised:
             error = raised
         finally:  # cancelled, too, it has an outcome
@@ -212,7 +221,7 @@ class _Fan:
                     duration=run.now() - began,
                     usage=ctx._usage,
                 )
-            self.outcomes[index] = run.outcomes[ctx.branch] = outcome
+            self.outcomes[index] = outcome
             if run.tracing is not None:
                 self.spans.append(ctx._span.get_span_context())
         self.decide(outcome)
@@ -255,10 +264,16 @@ class _Fan:
                 self.stop(f"{event.author} escalated", branch)
 
     def stop(self, reason: str, branch: str) -> None:
+        """Cancel what is running; but a branch whose event settled it finishes its turn."""
         if not self.reason:
             self.reason, self.winner = reason, branch
-        assert self.tasks is not None
-        self.tasks.cancel_scope.cancel()
+        if self.watchers and branch:
+            for other, scope in self.scopes.items():
+                if not (branch + ".").startswith(other + "."):
+                    scope.cancel()
+        else:
+            assert self.tasks is not None
+            self.tasks.cancel_scope.cancel()
 
     def results(self) -> tuple[Outcome, ...]:
         prefix = (*self.ctx._place.segments, self.agent.name)
@@ -266,6 +281,7 @@ class _Fan:
         for child, outcome in zip(self.children, self.outcomes, strict=True):
             branch = ".".join((*prefix, child.name))
             results.append(outcome or Outcome(agent=child.name, branch=branch, status="skipped"))
+            self.ctx._run.outcomes[branch] = results[-1]
         return tuple(results)
 
     def fold(self) -> Actions | None:

@@ -31,7 +31,7 @@ def test_ones_own_text(call: Call, tmp_path: Path) -> None:
     (tmp_path / "tale.md").write_text(TEXT, encoding="utf-8")
     result = call("demo", tmp_path / "tale.md")
     assert result.exit_code == 0
-    assert "synthesis:\n# tale\n\n2 sections, 16 words.\n" in result.stdout
+    assert "synthesis:\n# tale\n\n2 sections, 17 words.\n" in result.stdout
     assert "**Mary** (person)" in result.stdout
 
 

@@ -46,7 +46,7 @@ inner = ParallelAgent("inner", [speaker("x", "ex"), speaker("y", "why")])
 queue = ParallelAgent("queue", [quick, speaker("a", "ah"), inner, speaker("never", "no")], max_concurrency=2)
 """
 STUBBORN = """
-import time
+import os, time
 
 @agent
 async def refuses(ctx):
@@ -56,8 +56,7 @@ async def refuses(ctx):
 
 @agent
 async def blocks(ctx):
-    await ctx.emit(ctx.text("I block"), )
-    print("blocked", flush=True)
+    os.write(1, b"I block")
     while True:
         time.sleep(0.01)
 """
@@ -143,7 +142,7 @@ def test_ctrl_c_cancels_in_order_and_shows_what_was_kept(terminal: Start, agent_
 @BACKENDS
 def test_a_second_ctrl_c_quits_at_once(terminal: Start, agent_file: Write, backend: str, name: str) -> None:
     here = terminal("run", f"{agent_file(STUBBORN)}:{name}", "--backend", backend)
-    here.wait_for(r"\d running|I will not stop|block")
+    here.wait_for("I will not stop|I block")
     here.press(b"\x03")
     if name == "refuses":
         here.wait_for("cancelling; Ctrl-C again to quit at once")

@@ -173,7 +173,7 @@ async def test_an_exception_group_of_an_agents_own_is_recorded_whole_once(traced
         except ValueError as error:
             raise ExceptionGroup("both", [error, LookupError("new")]) from None
 
-    with pytest.raises(ExceptionGroup):
+    with pytest.RaisesGroup(ValueError, LookupError):
         await run_of(SequentialAgent("root", [FunctionAgent("boss", run, sub_agents=[child])]))
     traced.shows("""
         run app: error, status ERROR, ExceptionGroup

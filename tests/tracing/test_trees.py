@@ -202,7 +202,7 @@ async def test_branches_that_fail_together_are_recorded_each_and_their_group_is_
             raise KeyError("b")
 
     group = ParallelAgent("group", [FunctionAgent("a", first), FunctionAgent("b", second)])
-    with pytest.raises(ExceptionGroup):
+    with pytest.RaisesGroup(ValueError, KeyError):
         await run_of(SequentialAgent("root", [group]))
     traced.shows("""
         run app: error, status ERROR, ExceptionGroup
@@ -431,7 +431,7 @@ async def test_what_an_agents_own_code_opens_is_below_its_span(traced: Traced) -
                 await anyio.to_thread.run_sync(in_thread)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(in_task)
-            await ctx.emit(ctx.text("bye"))
+                await ctx.emit(ctx.text("bye"))
 
         return FunctionAgent(name, run)
 
