@@ -3,12 +3,13 @@
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from agentflow._streams import Channel, Flow
+from agentflow._streams import Channel, Flow, Ticket
 from agentflow.content import Part, Text, clean_part
 from agentflow.errors import InvalidEvent, LimitExceeded, StateConflict
 from agentflow.events import Actions, Event, Lifecycle, Usage, build_event, clean_actions
@@ -78,6 +79,20 @@ class Place:
         self.watchers = watchers
 
 
+@dataclass(slots=True)
+class _Row:
+    """An event on its way into the log, and what is to be done when it is there."""
+
+    place: Place
+    event: Event
+    temp: dict[str, Any] | None
+    push: bool
+
+    def again(self) -> Event:
+        """The event, for another try."""
+        return self.event
+
+
 class Invocation:
     """One run of one tree."""
 
@@ -124,6 +139,9 @@ class Invocation:
         self.stopping = False
         self.reason = ""
         self._count = 0
+        self._asked = 0
+        self._answered = 0
+        self._early: dict[int, tuple[list[_Row], Ticket | None]] = {}
         self._deferred: list[tuple[Any, Place, Callable[[], Event]]] = []
         self._history: History | None = None
         self._note: Callable[[Event], None] | None = None  # who is told of each commit, once someone asked for history
@@ -181,8 +199,11 @@ class Invocation:
                     "(Runner's max_event_bytes). Save large things as artifacts"
                 )
 
-    async def commit(self, place: Place, event: Event) -> None:
-        """Check and commit one event, and with it the terminal events of what was cancelled; publish its state.
+    async def commit(self, place: Place, event: Event, *, push: bool = True) -> None:
+        """Check and commit one event, and with it the ends of what was cancelled; publish its state; hand it over.
+
+        Several branches may be in here at once; what they commit is published and handed over in the order of the log,
+        which is that in which they came.
 
         Raises:
             StateConflict: A sibling branch wrote one of its keys. Nothing was stored.
@@ -198,13 +219,27 @@ class Invocation:
             if self.limits.events is not None and spent.events > self.limits.events:
                 raise self.out_of("events", place, event.path)
         if self._deferred:
-            await self._commit_with_deferred(event)
-        else:
+            await self._commit_with(await self._take_deferred(), _Row(place, event, temp, push))
+            return
+        self._asked += 1
+        turn = self._asked
+        try:
             await self.sessions.append(self.key, (event,))
-        if actions is not None:
-            self._publish(place, actions, temp)
-        if self._note is not None:
-            self._note(event)
+        except BaseException:
+            self._answer(turn, [])
+            raise
+        if turn == self._answered + 1:  # always, in a store that answers at once
+            self._answered = turn
+            if actions is not None:
+                self._publish(place, actions, temp)
+            if self._note is not None:
+                self._note(event)
+            if push and self.channel.reading:
+                self.channel.push(event, place.flow)
+            if self._early:
+                self._answer_early()
+        else:
+            await self._answer_in_turn(turn, [_Row(place, event, temp, push)])
 
     def charge(self, usage: Usage, place: Place, path: str) -> None:
         """Charge the run.
@@ -240,14 +275,12 @@ class Invocation:
             event = await self.on_event(ctx, event)
         await self.commit(place, event)
         told.__dict__["serial"] = event.serial  # a plugin may have replaced it; it is stored all the same
-        channel = self.channel
-        if not channel.reading:
-            if wait:
-                await checkpoint()
+        if not wait or self.stopping:
             return
         flow = place.flow
-        channel.push(event, flow)
-        if flow.sent - self.lookahead - SLACK > flow.taken and wait and not self.stopping:
+        if not self.channel.reading:
+            await checkpoint()
+        elif flow.sent - self.lookahead - SLACK > flow.taken:
             await self.read(flow, self.lookahead + SLACK, timers)
 
     def defer(self, ctx: Any, place: Place, make: Callable[[], Event]) -> None:
@@ -257,33 +290,62 @@ class Invocation:
     async def flush(self) -> None:
         """Commit what was deferred, in one batch."""
         if self._deferred:
-            await self._commit_with_deferred(None)
+            await self._commit_with(await self._take_deferred(), None)
 
-    async def _commit_with_deferred(self, event: Event | None) -> None:
+    async def _take_deferred(self) -> list[_Row]:
+        """What was deferred, made and shown to plugins. One that fails changes nothing: an end is stored all the same."""
         deferred, self._deferred = self._deferred, []
-        events = [make() for _, _, make in deferred]
+        rows = [_Row(place, make(), None, True) for _, place, make in deferred]
         if self.on_event is not None:
-            events = [
-                await self._seen_by_plugins(ctx, item) for (ctx, _, _), item in zip(deferred, events, strict=True)
-            ]
-        try:
-            await self.sessions.append(self.key, events if event is None else [*events, event])
-        except Exception:
-            self._deferred = deferred + self._deferred
-            raise
-        for (_, place, _), item in zip(deferred, events, strict=True):
-            if self._note is not None:
-                self._note(item)
-            if self.channel.reading:
-                self.channel.push(item, place.flow)
+            try:
+                for row, (ctx, _, _) in zip(rows, deferred, strict=True):
+                    try:
+                        row.event = await self.on_event(ctx, row.event) if ctx is not None else row.event
+                    except Exception:
+                        logger.exception("a plugin failed on the end of %s, which is stored as it is", row.event.path)
+            except BaseException:
+                self._deferred = deferred + self._deferred
+                raise
+        return rows
 
-    async def _seen_by_plugins(self, ctx: Any, event: Event) -> Event:
-        assert self.on_event is not None
+    async def _commit_with(self, deferred: list[_Row], own: _Row | None) -> None:
+        """Commit what was deferred and, after it, an event of one's own."""
+        rows = deferred if own is None else [*deferred, own]
+        self._asked += 1
+        turn = self._asked
         try:
-            return await self.on_event(ctx, event)
-        except Exception:
-            logger.exception("a plugin failed on the terminal event of %s; it is stored as it is", event.path)
-            return event
+            await self.sessions.append(self.key, [row.event for row in rows])
+        except BaseException:
+            self._answer(turn, [])
+            self._deferred = [(None, row.place, row.again) for row in deferred] + self._deferred
+            raise
+        await self._answer_in_turn(turn, rows)
+
+    async def _answer_in_turn(self, turn: int, rows: list[_Row]) -> None:
+        if turn == self._answered + 1:
+            self._answer(turn, rows)
+            return
+        ticket = self.channel.new_ticket()
+        self._early[turn] = (rows, ticket)  # if this task is cancelled now, who comes before it hands its rows over
+        await ticket
+
+    def _answer(self, turn: int, rows: list[_Row]) -> None:
+        self._early[turn] = (rows, None)
+        self._answer_early()
+
+    def _answer_early(self) -> None:
+        while self._answered + 1 in self._early:
+            self._answered += 1
+            rows, ticket = self._early.pop(self._answered)
+            for row in rows:
+                if row.event.actions is not None:
+                    self._publish(row.place, row.event.actions, row.temp)
+                if self._note is not None:
+                    self._note(row.event)
+                if row.push and self.channel.reading:
+                    self.channel.push(row.event, row.place.flow)
+            if ticket is not None and not ticket.done():
+                ticket.set_result(None)
 
     def _claim(self, place: Place, event: Event, actions: Actions) -> dict[str, Any]:
         """Take `temp:` keys and contributions out of the delta; find conflicts. Gives the `temp:` writes."""

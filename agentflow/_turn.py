@@ -3,6 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from inspect import isawaitable
@@ -16,7 +17,7 @@ from agentflow import tracing
 from agentflow._hooks import Hooks
 from agentflow._invocation import Invocation, Place, Timer, Watcher, pending_actions, summary
 from agentflow._streams import Watched
-from agentflow.content import clean_text
+from agentflow.content import Text, clean_text
 from agentflow.errors import AgentTimeout, InvalidEvent, RunError
 from agentflow.events import (
     Actions,
@@ -69,7 +70,7 @@ class Turn(ABC):
     """What a turn is made of; agents see it as `InvocationContext`."""
 
     __slots__ = (
-        "_active", "_forks", "_links", "_loop", "_origins", "_parent", "_place", "_run", "_said", "_services", "_span",
+        "_active", "_attempts", "_forks", "_links", "_loop", "_origins", "_parent", "_place", "_run", "_said", "_services", "_span",
         "_state", "_timers", "_usage", "_watch", "agent", "ended", "iteration", "path", "status",
     )  # fmt: skip
 
@@ -81,6 +82,7 @@ class Turn(ABC):
         self.ended = False
         self.status: Status = "skipped"
         self._active = 0
+        self._attempts = 1
         self._forks = 0
         self._origins: dict[str, Turn] | None = None
         self._said: Event | tuple[Outcome, ...] | None = None
@@ -212,7 +214,6 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
     """
     run = ctx._run
     began = run.now()
-    attempts = 1
     run.active[ctx] = None
     if run.tracing is not None:
         ctx._span = _start_span(ctx)
@@ -223,31 +224,31 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
         if run.scheduler is not None:
             await run.scheduler.point(ctx.path, "start")
         if run.tracing is None:
-            attempts = await _work(ctx, start, timeout)
+            await _work(ctx, start, timeout)
         else:
             with tracing.current(ctx._span):
-                attempts = await _work(ctx, start, timeout)
+                await _work(ctx, start, timeout)
         actions = pending_actions(ctx._state, None) if ctx._state is not None else None
-        end = ctx.lifecycle(_end_record(ctx, start, "ok", None, began, attempts), actions)
+        end = ctx.lifecycle(_end_record(ctx, start, "ok", None, began), actions)
         await run.tell(end, ctx, ctx._place, ctx._timers)
     except Exception as error:
         status: Status = "timeout" if isinstance(error, AgentTimeout) and error.agent == ctx.path else "error"
         explain(error, ctx)
         if begin.serial is not None:
             ctx.status = status
-            await _tell_failure(ctx, _end_record(ctx, start, status, error, began, attempts))  # noqa: ASYNC120 - shielded
-        _leave(ctx, error, began, attempts)
+            await _tell_failure(ctx, _end_record(ctx, start, status, error, began))  # noqa: ASYNC120 - shielded
+        _leave(ctx, error, began)
         raise
     except BaseException as error:  # cancelled; at the very end perhaps, when all had been said and stored
         if end is not None and end.serial is not None:
             ctx.status = "ok"
         elif begin.serial is not None:
             ctx.status = "cancelled"
-            ctx.tell_later(partial(_end_record, ctx, start, "cancelled", None, began, attempts, run.now()))
-        _leave(ctx, error, began, attempts)
+            ctx.tell_later(partial(_end_record, ctx, start, "cancelled", None, began, run.now()))
+        _leave(ctx, error, began)
         raise
     ctx.status = "ok"
-    _leave(ctx, None, began, attempts)
+    _leave(ctx, None, began)
     return Outcome(
         agent=ctx.agent.name,
         branch=ctx._place.branch,
@@ -264,13 +265,12 @@ def _end_record(
     status: Status,
     error: Exception | None,
     began: float,
-    attempts: int,
     ended: float | None = None,
 ) -> AgentComplete:
     run, said = ctx._run, ctx._said
     took = (run.now() if ended is None else ended) - began
     kind = AgentParallelComplete if isinstance(start, AgentParallelStart) else AgentComplete
-    record = kind(ctx.agent.name, status, round(took * 1000, 3), attempts)
+    record = kind(ctx.agent.name, status, round(took * 1000, 3), ctx._attempts)
     if said is not None:
         record.result_summary = summary(
             said.text if isinstance(said, Event) else " / ".join(outcome.text for outcome in said[:10])
@@ -278,7 +278,7 @@ def _end_record(
     if error is not None:
         record.error = error_info(error)
     if status == "cancelled":
-        record.reason = run.reason
+        record.reason = run.reason or next((group.reason for group, _ in ctx._place.groups if group.reason), "")
     return record
 
 
@@ -294,7 +294,7 @@ async def _tell_failure(ctx: Turn, record: AgentComplete) -> None:
         ctx.tell_later(lambda: record)
 
 
-def _leave(ctx: Turn, error: BaseException | None, began: float, attempts: int) -> None:
+def _leave(ctx: Turn, error: BaseException | None, began: float) -> None:
     run, status = ctx._run, ctx.status
     ctx.ended = True
     if ctx._state is not None:
@@ -312,10 +312,10 @@ def _leave(ctx: Turn, error: BaseException | None, began: float, attempts: int) 
             name=ctx.agent.name,
             error=error,
             reason=run.reason if status == "cancelled" else "",
-            attempts=attempts,
-            output=said.text if isinstance(said, Event) else None,
+            attempts=ctx._attempts,
+            output=Outcome(agent="", branch="", status="ok", said=said).text if run.tracing.captures else None,
         )
-        if parent is not None and ctx._links:
+        if parent is not None and ctx._links and ctx._place.groups is parent._place.groups:
             parent._links = ctx._links
 
 
@@ -325,7 +325,7 @@ def _start_span(ctx: Turn) -> Span:
     links: tuple[SpanContext, ...] = ()
     if parent is not None:
         links, parent._links = parent._links, ()
-    return run.tracing.start_agent(
+    span = run.tracing.start_agent(
         name=agent.name,
         description=agent.description,
         agent_type=type(agent).__name__,
@@ -339,20 +339,25 @@ def _start_span(ctx: Turn) -> Span:
         session_id=run.key.session_id,
         links=links,
     )
+    if parent is None and run.tracing.captures:
+        run.tracing.input(span, "".join(part.text for part in run.user_content if isinstance(part, Text)))
+    return span
 
 
-async def _work(ctx: Turn, start: AgentStart, timeout: float | None) -> int:
-    """The turn itself, within its time; gives the number of attempts."""
+async def _work(ctx: Turn, start: AgentStart, timeout: float | None) -> None:
+    """The turn itself, within its time."""
     agent, run = ctx.agent, ctx._run
     limit = agent.timeout if timeout is None else min(timeout, agent.timeout or timeout)
     if limit is None and agent.retry is None:
         await _body(ctx)
-        return 1
+        return
     if limit is None:
-        return await _tries(ctx, start)
+        await _tries(ctx, start)
+        return
     with anyio.CancelScope(deadline=run.now() + limit) as scope:
         ctx._timers = (*ctx._timers, Timer(scope, run.now))
-        return await _tries(ctx, start)
+        await _tries(ctx, start)
+        return
     raise AgentTimeout(
         f"agent {ctx.path!r} was still at work after {limit:g} s",
         seconds=limit,
@@ -362,31 +367,30 @@ async def _work(ctx: Turn, start: AgentStart, timeout: float | None) -> int:
     )
 
 
-async def _tries(ctx: Turn, start: AgentStart) -> int:
+async def _tries(ctx: Turn, start: AgentStart) -> None:
     retry = ctx.agent.retry
     if retry is None:
         await _body(ctx)
-        return 1
+        return
     run = ctx._run
-    attempt = 1
     while True:
         kept = [(group, index, dict(group.contributions.get(index, {}))) for group, index in ctx._place.groups]
         try:
             await _body(ctx)
-            return attempt
+            return
         except Exception as error:
-            if attempt >= retry.attempts or not retry.covers(error):
+            if ctx._attempts >= retry.attempts or not retry.covers(error):
                 raise
             failure = error_info(error)
-            wait = retry.wait(attempt, run.rng)
+            wait = retry.wait(ctx._attempts, run.rng)
         if ctx._state is not None:
             ctx._state.drop_pending()
         for group, index, own in kept:
             group.contributions[index] = own
-        ctx._said = None
+        ctx._said, ctx._links = None, ()
         await anyio.sleep(wait)
-        attempt += 1
-        await ctx.tell(type(start)(ctx.agent.name, start.agent_type, attempt, failure))
+        ctx._attempts += 1
+        await ctx.tell(type(start)(ctx.agent.name, start.agent_type, ctx._attempts, failure))
 
 
 async def _body(ctx: Turn) -> None:
@@ -477,9 +481,11 @@ async def _put_down(ctx: Turn, events: AsyncIterator[Event]) -> None:
 
 def error_info(error: BaseException) -> ErrorInfo:
     """An error as events carry it."""
-    return ErrorInfo(
-        type(error).__qualname__, clean_text(str(error))[:10_000], bool(getattr(error, "retryable", False))
-    )
+    try:
+        message = clean_text(str(error))[:10_000]
+    except Exception:  # its own __str__ fails
+        message = ""
+    return ErrorInfo(type(error).__qualname__, message, bool(getattr(error, "retryable", False)))
 
 
 def explain(error: Exception, ctx: Turn) -> None:
@@ -489,7 +495,8 @@ def explain(error: Exception, ctx: Turn) -> None:
         if not error.agent:
             error.agent, error.branch, error.invocation_id = ctx.path, branch, run_id
     elif not any(note.startswith("in agent ") for note in getattr(error, "__notes__", ())):
-        error.add_note(f"in agent {ctx.path!r}{f' on branch {branch!r}' if branch else ''} (run {run_id})")
+        with suppress(Exception):  # an exception may be frozen
+            error.add_note(f"in agent {ctx.path!r}{f' on branch {branch!r}' if branch else ''} (run {run_id})")
 
 
 def short(value: object) -> str:

@@ -310,7 +310,10 @@ class InvocationContext(Turn):
         origin: Turn = self
         if self._origins is not None and isinstance(event, Event) and event.id in self._origins:
             origin = self._origins.pop(event.id)  # a child's, being passed on
-        else:
+        if origin.ended:  # which said all that it may
+            origin = self
+            event.__dict__["path"] = ""
+        if origin is self:
             event = self._stamp(event)
         fields = event.__dict__
         if self._state is not None and origin is self:
@@ -331,9 +334,9 @@ class InvocationContext(Turn):
                 self._said = origin._said = event
             for loop in loops:
                 loop.ended = True
+        elif run.channel.reading:
+            run.channel.push(event, place.flow)
         channel = run.channel
-        if channel.reading:
-            channel.push(event, place.flow)
         if fields["usage"] is not None and not fields["partial"]:
             origin.charge(fields["usage"])
         for watch in place.watchers:
@@ -382,8 +385,7 @@ class InvocationContext(Turn):
                 watched.outcome = await take_turn(ctx, start)
             except Exception as error:
                 watched.error = error
-            finally:
-                channel.close()
+            channel.close()  # not when cancelled: then so is who reads, and it isn't to take that for the end
 
         failure: Exception | None = None
         self._active += 1

@@ -652,7 +652,7 @@ class Runner:
             root.ended = True
             run.stopping = True
             if run.has_deferred or self._hooks.having("after_run"):
-                with anyio.CancelScope(shield=True):
+                with anyio.CancelScope(shield=True), tracing.current(live.span):
                     await self._last_words(live, root)
             self._settle(live, root)
             turns.give(run.key)
@@ -672,7 +672,7 @@ class Runner:
             run.clean(event, "the user's message")
             run.user_content = event.parts
             run.spent.events -= 1
-            await run.commit(root._place, event)
+            await run.commit(root._place, event, push=False)
         reply = await hooks.first("before_run", root)
         if reply is not None:
             await root.emit(as_event(root, reply, "before_run"))

@@ -31,7 +31,7 @@ _ABSENT = object()
 class Group:
     """One instance of a parallel group: who wrote what, and what is to be folded at the join."""
 
-    __slots__ = ("contributions", "name", "policy", "reducers", "writers")
+    __slots__ = ("contributions", "name", "policy", "reason", "reducers", "writers")
 
     def __init__(self, name: str, on_conflict: OnConflict) -> None:
         self.name = name
@@ -39,6 +39,7 @@ class Group:
         self.policy = "last" if isinstance(on_conflict, Mapping) else on_conflict
         self.writers: dict[str, tuple[int, str]] = {}
         self.contributions: dict[int, dict[str, Any]] = {}
+        self.reason = ""  # why its branches are cancelled, once they are
 
     def conflict(self, key: str, index: int) -> str | None:
         """The branch of another child that wrote `key` before, if one did."""

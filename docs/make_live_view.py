@@ -34,6 +34,7 @@ def speaker(name: str, pieces: Sequence[str], *, pause: float, fails: str = "") 
 
 
 def panel() -> SequentialAgent:
+    """A plan, then six views: a loop among them, and a nested parallel group."""
     sources = ParallelAgent(
         "sources",
         [
@@ -59,6 +60,7 @@ def panel() -> SequentialAgent:
 
 
 async def draw(picture: Path) -> None:
+    """Run the panel up to `MOMENT` and save what the live view shows then."""
     console = Console(file=io.StringIO(), record=True, force_terminal=True, width=92, height=30, highlight=False)
     console.print("[bold]$[/] agentflow run panel.py 'Should we enter the market?'")
     view = LiveView(console, now=trio.current_time)
@@ -72,6 +74,7 @@ async def draw(picture: Path) -> None:
 
 
 def main() -> None:
+    """Draw it, to the file that is named on the command line or its place in the docs."""
     picture = Path(sys.argv[1]) if len(sys.argv) > 1 else PICTURE
     anyio.run(draw, picture, backend="trio", backend_options={"clock": MockClock(autojump_threshold=0)})
 

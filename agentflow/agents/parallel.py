@@ -149,7 +149,6 @@ class _Fan:
         self.successes = 0
         self.failures = 0
         self.failed = False
-        self.reason = ""
         self.winner = ""
         self.began = ctx._run.now()
         self.began_ns = time.time_ns()
@@ -157,33 +156,39 @@ class _Fan:
         self.tasks: TaskGroup | None = None
 
     async def run(self) -> None:
-        agent, ctx = self.agent, self.ctx
+        agent, ctx, run = self.agent, self.ctx, self.ctx._run
         names = [child.name for child in self.children]
-        await ctx.tell(
+        opened = ctx.lifecycle(
             ScatterStart(
                 agent.name, len(names), names, summary(ctx.user_text), agent.branch_timeout, agent.max_concurrency
             )
         )
-        self.context = copy_context()
+        closed: Event | None = None
         try:
+            await run.tell(opened, ctx, ctx._place, ctx._timers)
+            self.began, self.began_ns = run.now(), time.time_ns()
+            self.context = copy_context()
             async with anyio.create_task_group() as self.tasks:
                 for _ in range(min(len(names), agent.max_concurrency or len(names))):
                     self.start_next()
-        except BaseException:  # cancelled from outside: what there is, is told with the cancelled turns
-            self.reason = ctx._run.reason or "cancelled"
-            ctx.tell_later(partial(self.gather, hidden=False))
-            ctx._said = self.results()
+            actions = self.fold()
+            ctx._said, ctx._links = self.results(), tuple(self.spans)
+            closed = ctx.lifecycle(self.gather(hidden=not self.failed), actions)
+            await run.tell(closed, ctx, ctx._place, ctx._timers, wait=not self.failed)
+        except BaseException:  # cancelled from outside: how it ended is told with the cancelled turns
+            self.group.reason = self.group.reason or run.reason or "cancelled"
+            if opened.serial is not None and (closed is None or closed.serial is None):
+                ctx._said = self.results()
+                ctx.tell_later(partial(self.gather, hidden=False))
+            if self.failed:
+                self.raise_failures()
             raise
-        actions = self.fold()
-        ctx._said = self.results()
-        ctx._links = tuple(self.spans)
-        await ctx.tell(self.gather(hidden=not self.failed), wait=not self.failed, actions=actions)
         if self.failed:
             self.raise_failures()
 
     def start_next(self) -> None:
         """Start the next branch in line, in a copy of the group's context, not that of the branch that made room."""
-        if self.next < len(self.children) and not self.reason:
+        if self.next < len(self.children) and not self.group.reason:
             index = self.next
             self.next += 1
             child = self.children[index]
@@ -237,7 +242,7 @@ class _Fan:
         """A branch has ended, and its terminal event is stored: does that settle the group?"""
         if outcome.ok:
             self.successes += 1
-            if self.goal and self.successes >= self.goal and not self.reason:
+            if self.goal and self.successes >= self.goal and not self.group.reason:
                 self.stop(f"{self.successes} of {len(self.children)} succeeded", outcome.branch)
         elif isinstance(outcome.error, _FATAL):
             self.failed = True
@@ -251,7 +256,7 @@ class _Fan:
 
     def saw(self, event: Event, branch: str, frame: LoopFrame | None) -> None:
         """An event of a branch, however deep: does it settle the group?"""
-        if self.reason or event.partial:
+        if self.group.reason or event.partial:
             return
         if callable(self.agent.stop_when):
             if self.agent.stop_when(event):
@@ -265,8 +270,8 @@ class _Fan:
 
     def stop(self, reason: str, branch: str) -> None:
         """Cancel what is running; but a branch whose event settled it finishes its turn."""
-        if not self.reason:
-            self.reason, self.winner = reason, branch
+        if not self.group.reason:
+            self.group.reason, self.winner = reason, branch
         if self.watchers and branch:
             for other, scope in self.scopes.items():
                 if not (branch + ".").startswith(other + "."):
@@ -318,7 +323,7 @@ class _Fan:
             gathered_results=[outcome.agent for outcome in results if outcome.ok],
             outcomes={outcome.agent: outcome.status for outcome in results},
             hidden=lost,
-            reason=self.reason,
+            reason=self.group.reason,
         )
 
     def raise_failures(self) -> None:

@@ -101,6 +101,13 @@ class Terminal:
     def press(self, keys: bytes) -> None:
         os.write(self._master, keys)
 
+    def press_until_over(self, keys: bytes) -> None:
+        """Again and again: of two signals at the same moment a process sees one."""
+        deadline = time.monotonic() + PATIENCE
+        while self.process.poll() is None and time.monotonic() < deadline:
+            self.press(keys)
+            self._read(time.monotonic() + 0.1)
+
     def finish(self) -> int:
         """Read to the end; gives the exit code."""
         deadline = time.monotonic() + PATIENCE

@@ -3,7 +3,6 @@
 import io
 import runpy
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import anyio
@@ -177,13 +176,8 @@ async def test_a_long_summary_keeps_failures_and_the_slowest() -> None:
     assert "… and 61 more: 61 ok" in rows
 
 
-@pytest.fixture
-def script() -> Iterator[Callable[[Path], None]]:
+async def test_the_picture_in_the_docs_is_what_it_looks_like_today(tmp_path: Path) -> None:
     draw = runpy.run_path(str(ROOT / "docs" / "make_live_view.py"))["draw"]
-    yield draw
-
-
-async def test_the_picture_in_the_docs_is_what_it_looks_like_today(script: Callable, tmp_path: Path) -> None:
-    await script(tmp_path / "live-view.svg")
+    await draw(tmp_path / "live-view.svg")
     today = (tmp_path / "live-view.svg").read_text(encoding="utf-8")
     assert today == (ROOT / "docs" / "live-view.svg").read_text(encoding="utf-8"), "run docs/make_live_view.py"

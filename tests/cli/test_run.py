@@ -43,7 +43,8 @@ def fails(name, error):
 one = fails("one", ValueError("no luck"))
 bare = fails("bare", RuntimeError())
 inside = SequentialAgent("outer", [ParallelAgent("branches", [fails("inner", KeyError("k"))])])
-collected = ParallelAgent("collected", [fails("x", ValueError("no luck")), fails("y", OSError("disk"))], on_error="collect")
+some = [fails("x", ValueError("no luck")), fails("y", OSError("disk"))]
+collected = ParallelAgent("collected", some, on_error="collect")
 
 @agent
 async def slow(ctx):
@@ -94,7 +95,9 @@ def test_json_is_one_event_a_line_and_nothing_else(call: Call, agent_file: Write
 
 
 def test_json_is_utf_8_whatever_the_locale(piped: Piped, agent_file: Write) -> None:
-    result = piped("run", agent_file(ECHO), "--json", stdin="“ü”\u2028".encode(), PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    result = piped(
+        "run", agent_file(ECHO), "--json", stdin="“ü”\u2028".encode(), PYTHONIOENCODING="ascii", PYTHONUTF8="0"
+    )
     assert (result.returncode, result.stderr) == (0, b"")
     assert len(result.stdout.decode().split("\n")) == 4
     assert any("“ü”" in json.loads(line).get("parts", [{}])[0].get("text", "") for line in result.stdout.splitlines())
@@ -166,12 +169,14 @@ def test_a_failed_run_is_one_paragraph(call: Call, agent_file: Write, backend: s
 def test_each_failure_of_several_branches_has_a_line(call: Call, agent_file: Write, backend: str) -> None:
     result = call("run", f"{agent_file(FAILS)}:pair", "--backend", backend)
     assert result.exit_code == 1
-    assert sorted(result.stderr.splitlines()) == sorted([
-        "  - ValueError: a is out of luck (in agent 'pair.a' on branch 'pair.a')",
-        "  - ValueError: b is out of luck (in agent 'pair.b' on branch 'pair.b')",
-        "  - KeyError: 'k' (in agent 'pair.c' on branch 'pair.c')",
-        "Error: 3 branches of 'pair' failed:",
-    ])
+    assert sorted(result.stderr.splitlines()) == sorted(
+        [
+            "  - ValueError: a is out of luck (in agent 'pair.a' on branch 'pair.a')",
+            "  - ValueError: b is out of luck (in agent 'pair.b' on branch 'pair.b')",
+            "  - KeyError: 'k' (in agent 'pair.c' on branch 'pair.c')",
+            "Error: 3 branches of 'pair' failed:",
+        ]
+    )
 
 
 def test_failures_that_were_collected_are_in_the_summary_and_the_run_is_fine(call: Call, agent_file: Write) -> None:

@@ -68,7 +68,11 @@ def test_without_the_extra_it_names_it(missing: str) -> None:
 
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [("agentflow ", {"plain,run", "plain,demo"}), ("agentflow run --back", {"plain,--backend"}), ("agentflow run pan", {"file,pan"})],
+    [
+        ("agentflow ", {"plain,run", "plain,demo"}),
+        ("agentflow run --back", {"plain,--backend"}),
+        ("agentflow run pan", {"file,pan"}),
+    ],
 )
 def test_the_shell_completes(words: str, expected: set[str]) -> None:
     count = str(len(words.split(" ")) - 1)

@@ -122,18 +122,27 @@ async def test_a_loop_is_one_line_with_its_iteration_and_one_step() -> None:
 async def test_who_lost_a_race_held_nobody_up() -> None:
     race = ParallelAgent("race", [worker("slow", takes=9), worker("fast", takes=1)], stop_when="first_success")
     board, timing = await follow(race)
-    assert [(name, state) for _, name, state, _ in lines(board)] == [("race", "ok"), ("slow", "cancelled"), ("fast", "ok")]
+    assert [(name, state) for _, name, state, _ in lines(board)] == [
+        ("race", "ok"),
+        ("slow", "cancelled"),
+        ("fast", "ok"),
+    ]
     assert path(timing) == [("fast", 1, 1)]
 
 
 @virtual()
 async def test_failures_timeouts_and_who_never_began() -> None:
+    async def tell(ctx: InvocationContext) -> None:
+        await anyio.sleep(2)
+        await ctx.emit(ctx.text("enough"))
+        await anyio.sleep(9)
+
     group = ParallelAgent(
         "group",
         [
             worker("bad", takes=1, fails="no luck"),
             worker("late", takes=9),
-            worker("tells", takes=2, says="enough"),
+            FunctionAgent("tells", tell),
             worker("slow", takes=9),
             worker("never"),
         ],

@@ -131,9 +131,7 @@ def test_a_file_that_ends_the_program_when_imported(call: Call, agent_file: Writ
     assert "ends the program when it is imported (target.py, line 4)" in refused(call("run", agent_file("exit(3)")))
 
 
-def test_a_module_of_the_working_folder(
-    call: Call, agent_file: Write, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_module_of_the_working_folder(call: Call, agent_file: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(agent_file(TREE, name="house/rooms.py").parent.parent)
     assert call("run", "house.rooms:both").stdout.startswith("first: first\n")
 
@@ -146,7 +144,10 @@ def test_a_missing_module(call: Call, agent_file: Write, monkeypatch: pytest.Mon
 def test_a_module_that_imports_what_is_missing(call: Call, agent_file: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(agent_file("import house_of_cards\n").parent)
     said = refused(call("run", "target:both"))
-    assert said == "Error: target failed on import: ModuleNotFoundError: No module named 'house_of_cards' (target.py, line 4)"
+    assert (
+        said
+        == "Error: target failed on import: ModuleNotFoundError: No module named 'house_of_cards' (target.py, line 4)"
+    )
 
 
 def test_what_is_neither_a_file_nor_a_module(call: Call) -> None:
@@ -156,7 +157,9 @@ def test_what_is_neither_a_file_nor_a_module(call: Call) -> None:
 def test_a_file_of_a_package_may_import_its_neighbours(call: Call, agent_file: Write) -> None:
     agent_file("", name="house/__init__.py")
     agent_file(ONE, name="house/inner.py")
-    assert call("run", agent_file("from .inner import echo", name="house/outer.py"), "x").stdout.startswith("echo: echo x")
+    assert call("run", agent_file("from .inner import echo", name="house/outer.py"), "x").stdout.startswith(
+        "echo: echo x"
+    )
 
 
 def test_a_file_may_be_named_like_a_module_of_others(call: Call, agent_file: Write) -> None:

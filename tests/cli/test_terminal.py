@@ -146,11 +146,9 @@ def test_a_second_ctrl_c_quits_at_once(terminal: Start, agent_file: Write, backe
     here.press(b"\x03")
     if name == "refuses":
         here.wait_for("cancelling; Ctrl-C again to quit at once")
-    else:
-        here.wait_for(r"\^C")
-    here.press(b"\x03")
+    here.press_until_over(b"\x03")
     assert here.finish() == 130
-    assert here.raw.rstrip().endswith("\x1b[?25h"), "the cursor is back"
+    assert "\x1b[?25h" in here.raw, "the cursor is back"
 
 
 @BACKENDS

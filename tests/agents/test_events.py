@@ -1,0 +1,68 @@
+"""What an agent may emit, and what becomes of it."""
+
+import pytest
+
+from agentflow import Event, FunctionAgent, InvalidEvent, InvocationContext, ParallelAgent, agent
+from tests.core.actors import play
+
+
+def emits(name: str, event: object) -> FunctionAgent:
+    async def turn(ctx: InvocationContext) -> None:
+        await ctx.emit(event)
+
+    return FunctionAgent(name, turn)
+
+
+@pytest.mark.parametrize("thing", [None, {"text": "hi"}, "hi", 3])
+async def test_what_is_no_event_is_refused_and_the_agent_is_named(thing: object) -> None:
+    with pytest.raises(InvalidEvent, match=r"agent 'p\.a' emitted"):
+        await play(ParallelAgent("p", [emits("a", thing)]))
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="bug 15: emit stamps the caller's own object: the second agent's event has the first one's author",
+)
+@pytest.mark.parametrize("partial", [False, True])
+async def test_one_event_object_may_be_emitted_by_several_agents(partial: bool) -> None:
+    event = Event(parts="hi", partial=partial)
+    played = await play(ParallelAgent("p", [emits("a", event), emits("b", event)]))
+    said = [(one.author, one.branch, one.path) for one in played.events if one.text]
+    assert sorted(said) == [("a", "p.a", "p.a"), ("b", "p.b", "p.b")]
+    assert event == Event(parts="hi", partial=partial)
+
+
+@pytest.mark.xfail(strict=True, reason="bug 16: a refused event takes the agent's pending state with it")
+async def test_a_refused_event_does_not_lose_what_was_written_to_state() -> None:
+    @agent
+    async def a(ctx: InvocationContext) -> None:
+        ctx.state["x"] = 1
+        with pytest.raises(InvalidEvent, match="limit is 2,000"):
+            await ctx.emit(ctx.text("x" * 3000))
+        assert ctx.state["x"] == 1
+        await ctx.emit(ctx.text("ok"))
+
+    played = await play(a, max_event_bytes=2000)
+    assert played.session.state == {"x": 1}
+
+
+async def test_an_event_that_is_emitted_again_is_another_event() -> None:
+    @agent
+    async def a(ctx: InvocationContext) -> None:
+        event = ctx.text("again")
+        await ctx.emit(event)
+        await ctx.emit(event)
+
+    played = await play(a)
+    first, second = [event for event in played.events if event.text]
+    assert first.id != second.id
+    assert (first.serial, second.serial) == (3, 4)
+
+
+async def test_parts_of_a_wrong_type_are_refused() -> None:
+    @agent
+    async def a(ctx: InvocationContext) -> None:
+        await ctx.emit(ctx.text("x").model_copy(update={"parts": "oops"}))
+
+    with pytest.raises(InvalidEvent):
+        await play(a)

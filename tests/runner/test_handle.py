@@ -1,0 +1,204 @@
+"""The handle of a run: reading it, waiting for it, letting go of it, and finding it again."""
+
+import gc
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+from agentflow import ConfigError, InMemorySessionService, Runner, RunNotFound
+from tests.core.actors import fails, refuses, says, sleeps
+
+
+@pytest.mark.xfail(strict=True, reason="bug 10: wait() hangs once something was read: nobody takes the next event")
+async def test_waiting_after_reading_some_events_lets_the_run_end() -> None:
+    async with Runner(says("a", "one", "two")) as runner, runner.run("go") as run:
+        async for _ in run:
+            break
+        with anyio.fail_after(5):
+            result = await run.wait()
+    assert result.text == "two"
+
+
+async def test_waiting_without_reading_gives_the_result() -> None:
+    async with Runner(says("a", "one", "two")) as runner, runner.run("go") as run:
+        result = await run.wait()
+        assert (result.status, result.text, run.status) == ("ok", "two", "ok")
+        assert await run.wait() is result
+
+
+async def test_a_run_that_nobody_reads_waits_and_is_cancelled_when_it_is_left() -> None:
+    async with Runner(says("a", "one", "two")) as runner:
+        async with runner.run("go") as run:
+            for _ in range(20):
+                await checkpoint()
+            assert run.status == "running"
+        session = await runner.sessions.get(run.session)
+    assert run.status == "cancelled"
+    assert [event.text for event in session.events if event.text] == ["go", "one"]
+
+
+async def test_iterating_after_the_end_gives_nothing_more() -> None:
+    async with Runner(fails("a", "one")) as runner:
+        async with runner.run("go") as run:
+            with pytest.raises(ValueError, match="a failed"):
+                async for _ in run:
+                    pass
+            assert [event async for event in run] == []
+        assert [event async for event in run] == []
+
+
+async def test_a_second_reader_is_told_that_there_is_one() -> None:
+    async with Runner(sleeps("a", 50)) as runner, runner.run("go") as run:
+
+        async def read() -> None:
+            async for _ in run:
+                pass
+
+        with pytest.raises(ExceptionGroup) as caught:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(read)
+                tasks.start_soon(read)
+    assert "one reader" in str(caught.value.exceptions[0])
+
+
+async def test_a_handle_is_entered_once_and_before_it_is_used() -> None:
+    async with Runner(says("a", "one")) as runner:
+        run = runner.run("go")
+        assert run.status == "pending"
+        for use in (lambda: run.id, lambda: run.result, run.cancel):
+            with pytest.raises(ConfigError, match="enter the run"):
+                use()
+        with pytest.raises(ConfigError, match="enter the run"):
+            await anext(run)
+        async with run:
+            with pytest.raises(ConfigError, match="still going on"):
+                _ = run.result
+        with pytest.raises(ConfigError, match="entered once"):
+            async with run:
+                pass
+
+
+async def test_a_dropped_handle_cancels_its_run() -> None:
+    async with Runner(sleeps("a", 500)) as runner:
+        run = runner.run("go", session_id="s")
+        await run.__aenter__()
+        async for event in run:
+            if event.text:
+                break
+        del run, event
+        gc.collect()
+        with anyio.fail_after(5):
+            async with runner.run("again", session_id="s") as other:
+                run_id = other.id
+        session = await runner.sessions.get(other.session)
+    ends = [event for event in session.events if event.lifecycle and event.lifecycle.name == "agent_complete"]
+    assert ends[0].lifecycle.outcome == "cancelled"
+    assert ends[0].lifecycle.reason == "its handle was dropped"
+    assert ends[0].invocation_id != run_id
+
+
+@pytest.mark.xfail(
+    strict=True, reason="bug 11: the error of a run whose handle was dropped is neither raised nor logged"
+)
+async def test_an_error_of_a_dropped_run_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with Runner(refuses("a", "x")) as runner:
+        run = runner.run("go", session_id="s")
+        await run.__aenter__()
+        async for event in run:
+            if event.text:
+                break
+        del run, event
+        gc.collect()
+        async with runner.run(None, session_id="s"):
+            pass
+    assert "a failed" in caplog.text
+
+
+@pytest.mark.xfail(strict=True, reason="bug 11: the error of a detached run is neither raised nor logged")
+async def test_an_error_of_a_detached_run_that_nobody_attaches_to_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with Runner(fails("a", "x")) as runner, runner.run("go", on_consumer_gone="detach"):
+        pass
+    assert "a failed" in caplog.text
+
+
+@pytest.mark.xfail(
+    strict=True, reason="bug 12: a run that ends while attached is forgotten, though it was detached before"
+)
+async def test_a_detached_run_can_be_attached_to_again_and_again() -> None:
+    async with Runner(says("a", "one", "two")) as runner:
+        async with runner.run("go", on_consumer_gone="detach") as run:
+            pass
+        read = []
+        for _ in range(3):
+            async with runner.attach(run.id) as again:
+                read.append([event.text async for event in again])
+    assert read[0] == read[1] == read[2]
+
+
+async def test_attaching_to_an_unknown_run_is_an_error() -> None:
+    async with Runner(says("a", "one")) as runner:
+        with pytest.raises(RunNotFound, match="e-nobody"):
+            async with runner.attach("e-nobody"):
+                pass
+
+
+@pytest.mark.parametrize("left_after", range(1, 7))
+async def test_attaching_from_a_position_loses_no_event_and_doubles_none(left_after: int) -> None:
+    async with Runner(says("a", "one", "two", "three", "four")) as runner:
+        async with runner.run("go", on_consumer_gone="detach") as run:
+            first = [await anext(run) for _ in range(left_after)]
+        for _ in range(left_after):
+            await checkpoint()
+        async with runner.attach(run.id, after=run.position) as again:
+            second = [event async for event in again]
+        session = await runner.sessions.get(run.session)
+    assert [event.serial for event in first + second] == [event.serial for event in session.events][1:]
+
+
+async def test_attaching_to_a_run_that_is_being_read_is_an_error() -> None:
+    async with Runner(sleeps("a", 50)) as runner, runner.run("go") as run:
+        with pytest.raises(ConfigError, match="read already"):
+            async with runner.attach(run.id):
+                pass
+
+
+@pytest.mark.xfail(
+    strict=True, reason="bug 13: aclose() of a detachable run leaves who reads it waiting until the run ends"
+)
+async def test_closing_a_detachable_run_ends_its_reader_too() -> None:
+    async with Runner(sleeps("a", 500)) as runner, runner.run("go", on_consumer_gone="detach") as run:
+        async with anyio.create_task_group() as tasks:
+
+            async def close() -> None:
+                await anyio.sleep(1)
+                await run.aclose()
+
+            tasks.start_soon(close)
+            with anyio.fail_after(50):
+                async for _ in run:
+                    pass
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="bug 14: who waits for a session while the Runner ends leaves a run (and its span) that never began",
+)
+async def test_who_waits_while_the_runner_ends_is_told_and_leaves_nothing() -> None:
+    store = InMemorySessionService()
+    runner = Runner(sleeps("a", 50), sessions=store)
+    made = []
+
+    async def second() -> None:
+        with pytest.raises(ConfigError, match="enter the Runner"):
+            async with runner.run("two", session_id="s"):
+                pass
+
+    runner._make = lambda *args, make=runner._make: made.append(make(*args)) or made[-1]
+    async with anyio.create_task_group() as tasks, runner:
+        async with runner.run("one", session_id="s", on_consumer_gone="detach"):
+            pass
+        tasks.start_soon(second)
+        for _ in range(5):
+            await checkpoint()
+    assert len(made) == 1
