@@ -244,6 +244,8 @@ class _Fan:
             self.successes += 1
             if self.goal and self.successes >= self.goal and not self.group.reason:
                 self.stop(f"{self.successes} of {len(self.children)} succeeded", outcome.branch)
+        elif outcome.error is None:
+            pass  # cancelled, when it was settled
         elif isinstance(outcome.error, _FATAL):
             self.failed = True
             self.stop(f"{outcome.agent} failed", "")

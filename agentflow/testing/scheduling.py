@@ -49,7 +49,8 @@ class SeededScheduler:
     Agents stop where they start, before an emit and after it. When nothing else in the event loop can go on, one of
     those that stopped is chosen. Agents that wait for each other, for a timer, a thread or the network are simply not
     among them, so nothing hangs; only what a timer, a thread or the network wakes comes in an order that is not the
-    seed's. Cancellation too reaches an agent that stopped when it is chosen. Outside of the block nobody is held.
+    seed's. Cancellation reaches an agent that stopped when it is chosen, one that waits elsewhere at once. Outside of
+    the block nobody is held.
 
     Some seeds are fair to all agents, others make some of them much faster than others: many mistakes need that one
     agent is done before another has begun.
@@ -102,7 +103,8 @@ class SeededScheduler:
         self._release()
         self._undo()
         cancelled = isinstance(error, anyio.get_cancelled_exc_class())  # the group must see that, and nothing else
-        await self._tasks.__aexit__(*((kind, error, trace) if cancelled else (None, None, None)))
+        seen = (kind, error, trace) if cancelled else (None, None, None)
+        await self._tasks.__aexit__(*seen)  # noqa: ASYNC102 - the driver was told to stop, and waits for nothing
 
     async def point(self, path: str, where: str) -> None:
         """Called by the run; see `Scheduler`. A task of your own may call it as well, to be ordered with the agents."""

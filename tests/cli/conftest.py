@@ -102,11 +102,12 @@ class Terminal:
         os.write(self._master, keys)
 
     def press_until_over(self, keys: bytes) -> None:
-        """Again and again: of two signals at the same moment a process sees one."""
+        """Again and again, once it is silent: of two signals at the same moment a process sees one."""
         deadline = time.monotonic() + PATIENCE
         while self.process.poll() is None and time.monotonic() < deadline:
             self.press(keys)
-            self._read(time.monotonic() + 0.1)
+            while self._read(time.monotonic() + 0.5):
+                pass
 
     def finish(self) -> int:
         """Read to the end; gives the exit code."""

@@ -32,18 +32,21 @@ class Boom(Exception):
 class SlowStore(InMemorySessionService):
     """A store that suspends, as those on a disk do: it may be cancelled before it begins to write, never after.
 
-    Writes reach it in order; its answers come back in any.
+    It writes in the order in which it is asked to; its answers come back in any.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.writes = 0
+        self.queue = anyio.Lock()
 
     async def append(self, key: SessionKey, events: Sequence[Event], *, expected_version: int | None = None) -> None:
-        await checkpoint()
-        await super().append(key, events, expected_version=expected_version)
-        self.writes += 1
-        for _ in range(self.writes % 3):
+        async with self.queue:
+            await checkpoint()
+            await super().append(key, events, expected_version=expected_version)
+            self.writes += 1
+            late = self.writes % 3
+        for _ in range(late):
             await cancel_shielded_checkpoint()
 
 

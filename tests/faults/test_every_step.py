@@ -11,7 +11,6 @@ from tests.faults.checks import Spans
 from tests.faults.sweep import Busybody, Case, SlowStore, told
 from tests.faults.trees import TREES
 
-pytestmark = pytest.mark.xfail(reason="bugs 1 to 7 of test_ends.py; take this mark away with theirs")
 
 KINDS = [
     "seam: cancel",

@@ -150,7 +150,7 @@ async def test_an_agent_that_polls_is_told_of_and_stops_nothing(caplog):
     others = {"a": False}
 
     async def polls(ctx: InvocationContext) -> None:
-        while not others["a"]:
+        while not others["a"]:  # noqa: ASYNC110 - that is polling
             await checkpoint()
         await ctx.emit(ctx.text("seen"))
 

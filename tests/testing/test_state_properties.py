@@ -148,7 +148,6 @@ def test_a_branch_reads_what_is_committed_and_what_it_brought_itself(before, con
         same(State(committed, ((group, branch),)), model)
 
 
-@pytest.mark.xfail(strict=True, reason="state.py: State.__iter__ yields contributed keys that are pending REMOVED")
 def test_a_key_that_a_branch_contributed_and_deletes_is_gone():
     group = Group("fan", {"votes": join})
     group.contribute(0, "votes", ["x"])
@@ -157,7 +156,6 @@ def test_a_key_that_a_branch_contributed_and_deletes_is_gone():
     same(state, {})
 
 
-@pytest.mark.xfail(strict=True, reason="state.py: State.__getitem__ looks at the innermost reducing group alone")
 def test_a_nested_group_reads_what_its_outer_branch_brought():
     """An earlier step of the same branch contributed to the outer group; the inner group reduces that key too."""
     outer, inner = Group("outer", {"votes": join}), Group("inner", {"votes": join})
