@@ -273,8 +273,10 @@ class Invocation:
         told = event
         if self.on_event is not None:
             event = await self.on_event(ctx, event)
-        await self.commit(place, event)
-        told.__dict__["serial"] = event.serial  # a plugin may have replaced it; it is stored all the same
+        try:
+            await self.commit(place, event)
+        finally:
+            told.__dict__["serial"] = event.serial  # a plugin may have replaced it; who tells asks whether it is stored
         if not wait or self.stopping:
             return
         flow = place.flow
@@ -293,7 +295,7 @@ class Invocation:
             await self._commit_with(await self._take_deferred(), None)
 
     async def _take_deferred(self) -> list[_Row]:
-        """What was deferred, made and shown to plugins. One that fails changes nothing: an end is stored all the same."""
+        """What was deferred, made and shown to plugins. One that fails changes nothing: an end is stored anyway."""
         deferred, self._deferred = self._deferred, []
         rows = [_Row(place, make(), None, True) for _, place, make in deferred]
         if self.on_event is not None:

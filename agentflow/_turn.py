@@ -70,8 +70,8 @@ class Turn(ABC):
     """What a turn is made of; agents see it as `InvocationContext`."""
 
     __slots__ = (
-        "_active", "_attempts", "_forks", "_links", "_loop", "_origins", "_parent", "_place", "_run", "_said", "_services", "_span",
-        "_state", "_timers", "_usage", "_watch", "agent", "ended", "iteration", "path", "status",
+        "_active", "_attempts", "_forks", "_links", "_loop", "_origins", "_parent", "_place", "_run", "_said",
+        "_services", "_span", "_state", "_timers", "_usage", "_watch", "agent", "ended", "iteration", "path", "status",
     )  # fmt: skip
 
     def __init__(self, run: Invocation, services: Services, agent: Any, parent: "Turn | None") -> None:

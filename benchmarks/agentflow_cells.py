@@ -21,7 +21,7 @@ from agentflow import (
     SessionKey,
 )
 from benchmarks.backends import run_on
-from benchmarks.measure import Sample, StopWatch, Unavailable, median_of, sample, sample_sync
+from benchmarks.measure import Sample, StopWatch, Unavailable, median_of, sample, sample_sync, settle
 from benchmarks.memory import Meter
 
 Style = Literal["emit", "yield"]
@@ -179,7 +179,6 @@ def stop(*, branches: int, busy: bool, way: Way, backend: str) -> Sample:
                 bodies.ended()
 
         def start() -> None:
-            gc.collect()
             bodies.start()
             commits.start()
 
@@ -205,12 +204,14 @@ def stop(*, branches: int, busy: bool, way: Way, backend: str) -> Sample:
 
 
 async def _all_spoke(run: AsyncIterator[Event], branches: int) -> None:
+    """Until each branch has spoken, and all bodies wait."""
     authors: set[str] = set()
     async for event in run:
         if event.lifecycle is None and event.author != "user":
             authors.add(event.author)
             if len(authors) == branches:
-                return
+                break
+    await settle(anyio.lowlevel.checkpoint)
 
 
 async def _stop_by_break(runner: Runner, branches: int, start: Callable[[], None]) -> None:

@@ -1,6 +1,5 @@
 """What the same work costs with bare anyio: the floors that everything is compared with."""
 
-import gc
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +10,7 @@ import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from benchmarks.backends import run_on
-from benchmarks.measure import Sample, StopWatch, median_of, sample
+from benchmarks.measure import Sample, StopWatch, median_of, sample, settle
 from benchmarks.memory import Meter
 
 Make = Callable[[], Any]
@@ -147,7 +146,7 @@ def stop(*, branches: int, busy: bool, backend: str) -> Sample:
             for _ in range(branches):
                 tasks.start_soon(body)
             await _take(receive, branches)
-            gc.collect()
+            await settle(anyio.lowlevel.checkpoint)
             watch.start()
             tasks.cancel_scope.cancel()
         assert watch.count == branches

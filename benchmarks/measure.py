@@ -86,7 +86,7 @@ class StopWatch:
         self._cpu_end = self._wall_end = 0.0
 
     def start(self) -> None:
-        """Now the bodies are told to stop. Collect garbage before, or it is collected meanwhile."""
+        """Now the bodies are told to stop. Await `settle` before, or what was under way is counted too."""
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
     def ended(self) -> None:
@@ -103,6 +103,13 @@ class StopWatch:
             "closed_cpu": cpu - self._cpu,
             "closed_wall": wall - self._wall,
         }
+
+
+async def settle(checkpoint: Callable[[], Awaitable[None]]) -> None:
+    """Let every task that can go on do so, until all of them wait; then collect garbage."""
+    for _ in range(5):
+        await checkpoint()
+    gc.collect()
 
 
 def median_of(samples: list[Sample]) -> Sample:

@@ -25,7 +25,7 @@ def sets(name: str, key: str, value: object) -> FunctionAgent:
         pytest.param(
             "temp:n",
             marks=pytest.mark.xfail(
-                strict=True, reason="bug 20: a contribution to a temp: key deletes what was there, and is stored"
+                strict=True, reason="bug 14: a contribution to a temp: key deletes what was there, and is stored"
             ),
         ),
     ],

@@ -20,6 +20,12 @@ from agentflow.cli import cli
 
 PATIENCE = 30.0
 """Seconds after which a silent process has failed its test."""
+TAKE_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Ctrl-C reaches those whose controlling terminal it is."""
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 HEADER = """\
 import anyio
@@ -66,7 +72,6 @@ class Terminal:
     """A process on a pseudo-terminal. Its output is read while we wait for something in it."""
 
     def __init__(self, args: Sequence[str], *, cwd: Path, size: tuple[int, int], env: dict[str, str]) -> None:
-        import fcntl
         import pty
         import termios
 
@@ -76,18 +81,14 @@ class Terminal:
         self._master, slave = pty.openpty()
         termios.tcsetwinsize(slave, size)
 
-        def take_terminal() -> None:
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
         self.process = subprocess.Popen(
-            args,
+            [sys.executable, "-c", TAKE_TERMINAL, *args],
             stdin=slave,
             stdout=slave,
             stderr=slave,
             cwd=cwd,
             env=env,
             start_new_session=True,
-            preexec_fn=take_terminal,
         )
         os.close(slave)
 

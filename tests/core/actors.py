@@ -67,6 +67,15 @@ async def play(
     return Played(events, run, session)
 
 
+async def read(run: Run, into: list[Event] | None = None) -> Run:
+    """Read a run to its end, and keep its events in `into`; raises what it raises."""
+    async with run:
+        async for event in run:
+            if into is not None:
+                into.append(event)
+    return run
+
+
 def hears(name: str, heard: list[str], **options) -> FunctionAgent:
     """Adds to `heard` what it sees when its turn comes: the texts of its history."""
 

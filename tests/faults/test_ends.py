@@ -26,9 +26,6 @@ async def stored(runner: Runner, run) -> list:
     return session.events
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bug 1: cancelling a run doesn't release a shielded emit that waits for the reader"
-)
 @pytest.mark.parametrize("how", ["break", "outer"])
 async def test_last_words_said_under_a_shield_do_not_hold_up_a_stop(how: str) -> None:
     @agent
@@ -48,9 +45,6 @@ async def test_last_words_said_under_a_shield_do_not_hold_up_a_stop(how: str) ->
     assert run.status in ("ok", "cancelled")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bug 2: a Parallel stopped while its scatter_start waits for the reader has no gather_complete"
-)
 async def test_a_group_that_is_stopped_as_it_opens_has_an_end_too() -> None:
     silent = [says(f"a{i}") for i in range(3)]  # enough lifecycle events for the next one to wait
     root = SequentialAgent("s", [*silent, ParallelAgent("p", [says("b")])])
@@ -66,9 +60,6 @@ async def test_a_group_that_is_stopped_as_it_opens_has_an_end_too() -> None:
     assert missing == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bug 3: a loop over ctx.open ends as if all were well when the child was cancelled"
-)
 async def test_who_watches_a_child_does_not_go_on_when_both_are_cancelled() -> None:
     went_on = []
 
@@ -106,18 +97,12 @@ class TardyStore(InMemorySessionService):
                 await cancel_shielded_checkpoint()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bug 4: commits of siblings are handed over, and put in history, as answered, not by serial"
-)
 async def test_events_come_in_the_order_of_the_log_whatever_order_the_store_answers_in() -> None:
     root = ParallelAgent("p", [says("a", "two"), says("b", "three")])
     played = await play(root, sessions=TardyStore())
     assert [event.serial for event in played.events] == list(range(2, 2 + len(played.events)))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bug 5: deferred terminal events are lost when the commit that takes them along is cancelled"
-)
 async def test_ends_of_cancelled_turns_survive_a_cancelled_commit() -> None:
     """A race's loser is cancelled; then the run is, while the store is asked to write what the loser left."""
     store = SlowStore()
@@ -142,10 +127,6 @@ async def test_ends_of_cancelled_turns_survive_a_cancelled_commit() -> None:
     assert not lost
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="bug 6: an event of a watched child that is passed on after the child was cancelled is stored after its end",
-)
 async def test_a_child_says_nothing_after_its_end() -> None:
     class Watcher(Agent):
         async def run(self, ctx: InvocationContext) -> None:
@@ -162,9 +143,6 @@ async def test_a_child_says_nothing_after_its_end() -> None:
         assert log_problems(await stored(runner, run)) == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bug 7: what a branch raises while it is cancelled from outside is neither raised nor logged"
-)
 async def test_a_branch_that_fails_in_its_clean_up_is_heard_of(caplog: pytest.LogCaptureFixture) -> None:
     error: Exception | None = None
     async with Runner(ParallelAgent("p", [refuses("a", "x"), says("b", "y", "z")])) as runner:

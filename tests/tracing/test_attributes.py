@@ -183,7 +183,6 @@ async def test_an_exception_group_of_an_agents_own_is_recorded_whole_once(traced
     """)
 
 
-@pytest.mark.xfail(strict=True, reason="_turn.py: error_info fails and the turn is never left")
 async def test_an_exception_that_cant_be_printed_ends_its_span_all_the_same() -> None:
     traced = Traced()
 

@@ -306,7 +306,6 @@ async def test_what_plugins_instrument_is_below_the_run_or_the_agent(traced: Tra
     """)
 
 
-@pytest.mark.xfail(strict=True, reason="runner.py: after_run is called outside of the run's span")
 async def test_what_a_plugin_does_after_the_run_is_below_it(traced: Traced) -> None:
     class Spans(Plugin):
         async def after_run(self, ctx):

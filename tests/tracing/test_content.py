@@ -42,7 +42,6 @@ async def test_content_where_it_is_asked_for(traced: Traced, monkeypatch: pytest
     }
 
 
-@pytest.mark.xfail(strict=True, reason="_turn.py: input is on the run's span alone")
 async def test_the_roots_span_has_the_users_words(traced: Traced, monkeypatch: pytest.MonkeyPatch) -> None:
     """The conventions give `gen_ai.input.messages` to agents and workflows; backends look for it there."""
     monkeypatch.setenv(CAPTURE, "SPAN_ONLY")
@@ -50,7 +49,6 @@ async def test_the_roots_span_has_the_users_words(traced: Traced, monkeypatch: p
     assert messages(traced, "input")["invoke_workflow root"] == said("user", "go")
 
 
-@pytest.mark.xfail(strict=True, reason="_turn.py: the output of a Parallel is left out")
 async def test_a_parallel_says_what_its_branches_said(traced: Traced, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CAPTURE, "SPAN_ONLY")
     await run_of(ParallelAgent("group", [speaker("a"), speaker("b")]))

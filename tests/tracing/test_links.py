@@ -99,7 +99,6 @@ async def test_only_the_outer_groups_branches_are_linked_to_by_what_follows_it(t
     """)
 
 
-@pytest.mark.xfail(strict=True, reason="_turn.py: a branch hands its links to its group")
 async def test_a_branch_that_waited_for_another_does_not_link_to_what_that_one_gathered(traced: Traced) -> None:
     """Siblings don't follow each other."""
     inner = ParallelAgent("inner", [speaker("a"), speaker("b")])
@@ -117,7 +116,6 @@ async def test_a_branch_that_waited_for_another_does_not_link_to_what_that_one_g
     """)
 
 
-@pytest.mark.xfail(strict=True, reason="_turn.py: a retry keeps the links of the failed attempt")
 async def test_a_second_attempt_does_not_link_to_the_first_ones_branches(traced: Traced) -> None:
     group = ParallelAgent("group", [speaker("a"), failing("b", OSError("no"))], on_error="cancel")
     line = SequentialAgent("line", [group, speaker("c")], retry=Retry(attempts=2, delay=0))

@@ -103,7 +103,6 @@ async def test_the_turns_of_a_retried_workflow_are_all_there(traced: Traced) -> 
     """)
 
 
-@pytest.mark.xfail(strict=True, reason="_turn.py: attempts of a turn that failed are lost")
 async def test_a_turn_that_failed_each_time_says_how_often_it_tried(traced: Traced) -> None:
     flaky = failing("flaky", OSError("one"), OSError("two"), OSError("three"), retry=Retry(attempts=2, delay=0))
     with pytest.raises(OSError, match="two"):
