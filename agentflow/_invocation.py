@@ -10,13 +10,13 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from agentflow._streams import Channel, Flow, Ticket
-from agentflow.content import Part, Text, clean_part
+from agentflow.content import Part, Text
 from agentflow.errors import InvalidEvent, LimitExceeded, StateConflict
-from agentflow.events import Actions, Event, Lifecycle, Usage, build_event, clean_actions
+from agentflow.events import Actions, Event, Lifecycle, Usage, build_event, clean_event
 from agentflow.history import History, visible_by_prefix
 from agentflow.policies import Limits, Spent
 from agentflow.services.sessions import SessionKey, SessionService
-from agentflow.state import REMOVED, TEMP, Groups, State, reducing
+from agentflow.state import REMOVED, TEMP, Groups, reducing
 from agentflow.tracing import Tracing
 
 logger = logging.getLogger(__name__)
@@ -174,23 +174,14 @@ class Invocation:
             InvalidEvent: It holds what JSON can't, or more than `max_event_bytes`.
         """
         fields = event.__dict__
-        parts: tuple[Part, ...] = fields["parts"]
-        if len(parts) == 1 and fields["actions"] is None:
+        parts = fields["parts"]
+        if event.__pydantic_extra__ is None and fields["actions"] is None and type(parts) is tuple and len(parts) == 1:
             part = parts[0]
             if type(part) is Text and part.extra is None:
                 text = part.text
                 if type(text) is str and text.isascii() and len(text) < self._plain_chars and "\x00" not in text:
-                    return  # plain words: nearly all events
-        size = 0
-        cleaned = []
-        for part in parts:
-            safe, weight = clean_part(part)
-            cleaned.append(safe)
-            size += weight
-        fields["parts"] = tuple(cleaned)
-        if fields["actions"] is not None:
-            fields["actions"], weight = clean_actions(fields["actions"])
-            size += weight
+                    return  # plain words, in an event of our own making: nearly all events
+        size = clean_event(event, f"agent {path!r}")
         if size * 6 > self.max_event_bytes:  # six bytes are the most that JSON makes of one character
             exact = len(event.to_json().encode())
             if exact > self.max_event_bytes:
@@ -215,9 +206,9 @@ class Invocation:
         temp = self._claim(place, event, actions) if actions is not None else None
         if fields["lifecycle"] is None:
             spent = self.spent
-            spent.events += 1
-            if self.limits.events is not None and spent.events > self.limits.events:
+            if self.limits.events is not None and spent.events >= self.limits.events:
                 raise self.out_of("events", place, event.path)
+            spent.events += 1
         if self._deferred:
             await self._commit_with(await self._take_deferred(), _Row(place, event, temp, push))
             return
@@ -356,15 +347,20 @@ class Invocation:
         for key in [*delta, *removed]:
             if place.groups:
                 self._claim_key(place, event, actions, key)
-            if key.startswith(TEMP):
+            if key.startswith(TEMP) and (key in delta or key in removed):
                 temp[key] = delta.pop(key, REMOVED)
         if temp:
             actions.state_removed = [key for key in removed if key not in temp]
         return temp
 
     def _claim_key(self, place: Place, event: Event, actions: Actions, key: str) -> None:
-        if key in actions.state_delta and reducing(place.groups, key) is not None:
-            actions.contributions[key] = actions.state_delta.pop(key)
+        reducer = reducing(place.groups, key)
+        if key in actions.state_delta and reducer is not None:
+            value = actions.state_delta.pop(key)
+            if key.startswith(TEMP):
+                reducer[0].contribute(reducer[1], key, value)  # never stored, so not in the event
+            else:
+                actions.contributions[key] = value
             return
         for group, index in place.groups:
             other = group.conflict(key, index)
@@ -438,11 +434,8 @@ class Invocation:
         self._history, self._note = index, index.add
 
 
-def pending_actions(state: State | None, event_actions: Actions | None) -> Actions | None:
+def with_pending(pending: dict[str, Any], event_actions: Actions | None) -> Actions:
     """The actions of an event with an agent's pending writes added; the event's own win."""
-    pending = state.take_pending() if state is not None else None
-    if not pending:
-        return event_actions
     actions = event_actions or Actions()
     removed = list(actions.state_removed)
     delta = {}

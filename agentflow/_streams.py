@@ -200,7 +200,7 @@ class Channel:
         Raises:
             ConfigError: Another task is waiting here.
         """
-        while (event := self.take()) is None and not self.closed:
+        while (event := self.take()) is None and not self.closed and self.reading:
             if self._reader is not None:
                 raise ConfigError("this stream is being read by another task already: one reader at a time")
             self._reader = self.new_ticket()
@@ -213,6 +213,8 @@ class Channel:
     def stop_reading(self) -> None:
         """Nobody will read: let everyone who waits go on, and drop what is queued."""
         self.reading = False
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
         if self._held is not None:
             self._held.done_with()
             self._held = None

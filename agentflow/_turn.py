@@ -15,7 +15,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanContext
 
 from agentflow import tracing
 from agentflow._hooks import Hooks
-from agentflow._invocation import Invocation, Place, Timer, Watcher, pending_actions, summary
+from agentflow._invocation import Invocation, Place, Timer, Watcher, summary, with_pending
 from agentflow._streams import Watched
 from agentflow.content import Text, clean_text
 from agentflow.errors import AgentTimeout, InvalidEvent, RunError
@@ -56,14 +56,17 @@ class Services:
 
 
 class LoopFrame:
-    """A running loop, as those inside of it see it."""
+    """A running loop, as those inside of it see it. `ended`: the branches from which it was ended.
+
+    An escalation ends the line that it was made on, and, where that joins, the line above; running siblings go on.
+    """
 
     __slots__ = ("ended", "name", "outer")
 
     def __init__(self, name: str, outer: "LoopFrame | None") -> None:
         self.name = name
         self.outer = outer
-        self.ended = False
+        self.ended: list[tuple[str, ...]] = []
 
 
 class Turn(ABC):
@@ -143,13 +146,22 @@ class Turn(ABC):
         return inner
 
     def halted(self) -> bool:
-        """Whether a loop that runs this has been ended from inside."""
-        frame = self._loop
+        """Whether a loop that runs this has been ended, as far as this line knows."""
+        frame, here = self._loop, self._place.segments
         while frame is not None:
-            if frame.ended:
-                return True
+            for line in frame.ended:
+                if here[: len(line)] == line:
+                    return True
             frame = frame.outer
         return False
+
+    def join_loops(self) -> None:
+        """Branches have joined this line: loops that one of them ended are ended here too."""
+        frame, here = self._loop, self._place.segments
+        while frame is not None:
+            if any(line[: len(here)] == here for line in frame.ended) and here not in frame.ended:
+                frame.ended.append(here)
+            frame = frame.outer
 
     def loops_to_end(self, target: bool | str) -> tuple[LoopFrame, ...]:
         """The loops that an escalation ends: the nearest, or those up to the one of that name; none if none runs it.
@@ -228,7 +240,8 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
         else:
             with tracing.current(ctx._span):
                 await _work(ctx, start, timeout)
-        actions = pending_actions(ctx._state, None) if ctx._state is not None else None
+        pending = ctx._state.take_pending() if ctx._state is not None else None
+        actions = with_pending(pending, None) if pending is not None else None
         end = ctx.lifecycle(_end_record(ctx, start, "ok", None, began), actions)
         await run.tell(end, ctx, ctx._place, ctx._timers)
     except Exception as error:

@@ -317,35 +317,25 @@ def _clean(value: Any, where: str, depth: int) -> tuple[Any, int]:
     )
 
 
-def clean_part(part: Part) -> tuple[Part, int]:
-    """`part` itself or, where something in it had to change or could change later, a safe copy; and its rough size."""
-    match part:
-        case Text(text=text):
-            if type(text) is not str:
-                raise InvalidEvent(f"Text holds a {type(text).__name__}, not a string")
-            safe = clean_text(text)
-            return (part if safe is text else Text(safe, extra=part.extra)), len(safe)
-        case Thinking():
-            redacted = part.redacted
-            return Thinking(clean_text(part.text), part.signature, redacted, extra=part.extra), len(part.text) + len(
-                redacted or ""
-            )
-        case ToolCall():
-            args, size = clean_json(part.args, f"the arguments of tool call {part.name!r}")
-            return ToolCall(part.id, part.name, args, extra=part.extra), size
-        case ToolResult():
-            result, size = clean_json(part.result, f"the result of tool {part.name!r}")
-            return ToolResult(part.id, part.name, result, part.is_error, extra=part.extra), size
-        case Blob():
-            return Blob(bytes(part.data), part.mime_type, part.name, extra=part.extra), len(part.data) * 4 // 3
-        case Data():
-            value, size = clean_json(part.value, "a data part")
-            return Data(value, part.schema_name, extra=part.extra), size
-        case ProviderBlock():
-            block, size = clean_json(part.block, f"a block of {part.provider!r}")
-            return ProviderBlock(part.provider, block, extra=part.extra), size
-        case UnknownPart():
-            raw, size = clean_json(part.raw, "a part of unknown kind")
-            return UnknownPart(raw), size
-        case FileRef():
-            return FileRef(clean_text(part.uri), part.mime_type, part.name, extra=part.extra), len(part.uri)
+def clean_record(record: R, where: str) -> tuple[R, int]:
+    """A copy of a part, or of another record, of which every field is safe and nothing can change later; its rough size.
+
+    Raises:
+        InvalidEvent: It holds what JSON can't, or a text field holds something else.
+    """
+    cleaned: dict[str, Any] = {}
+    size = 0
+    plain = {name: kind for name, _, _, kind in _layout(type(record))}
+    for name in _names(type(record)):
+        value = getattr(record, name)
+        if plain.get(name) is str and not isinstance(value, str):
+            raise InvalidEvent(f"{where}: {type(record).__name__}.{name} must be text, not {type(value).__name__}")
+        if isinstance(value, Record):
+            value, weight = clean_record(value, where)
+        elif isinstance(value, (bytes, bytearray, memoryview)) and isinstance(record, Blob):
+            value, weight = bytes(value), len(value) * 4 // 3
+        else:
+            value, weight = clean_json(value, f"{where}: {type(record).__name__}.{name}")
+        cleaned[name] = value
+        size += weight
+    return type(record)(**cleaned), size

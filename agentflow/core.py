@@ -12,13 +12,13 @@ from typing import Any
 import anyio
 from anyio.lowlevel import checkpoint
 
-from agentflow._invocation import pending_actions
+from agentflow._invocation import with_pending
 from agentflow._streams import Channel, Watched
 from agentflow._tree import Node, check_name
 from agentflow._turn import Turn, short, take_turn
 from agentflow.content import Part, Text, as_parts
 from agentflow.errors import ConfigError, ContextEnded, InvalidEvent
-from agentflow.events import Actions, AgentStart, Event, Usage, build_event
+from agentflow.events import Actions, AgentStart, Event, Usage, build_event, copy_event
 from agentflow.models.base import ModelRequest, ModelResponse
 from agentflow.outcome import Outcome
 from agentflow.policies import Limits, Retry, Spent, seconds
@@ -312,30 +312,37 @@ class InvocationContext(Turn):
             origin = self._origins.pop(event.id)  # a child's, being passed on
         if origin.ended:  # which said all that it may
             origin = self
-            event.__dict__["path"] = ""
         if origin is self:
             event = self._stamp(event)
         fields = event.__dict__
-        if self._state is not None and origin is self:
-            fields["actions"] = pending_actions(self._state, fields["actions"])
-        run.clean(event, self.path)
-        if self._watch is not None:
-            await self._show(event, origin)
-            return
-        if run.on_event is not None:
-            event = await run.on_event(self, event)
-            fields = event.__dict__
         place = origin._place
-        actions = fields["actions"]
-        loops = origin.loops_to_end(actions.escalate) if actions is not None and actions.escalate else ()
-        if not fields["partial"]:
-            await run.commit(place, event)
+        pending = self._state.take_pending() if self._state is not None and origin is self else None
+        try:
+            if pending is not None:
+                fields["actions"] = with_pending(pending, fields["actions"])
+            run.clean(event, self.path)
+            if self._watch is not None:
+                await self._show(event, origin)
+                return
+            if run.on_event is not None:
+                event = await run.on_event(self, event)
+                fields = event.__dict__
+            actions = fields["actions"]
+            loops = origin.loops_to_end(actions.escalate) if actions is not None and actions.escalate else ()
+            if not fields["partial"]:
+                await run.commit(place, event)
+        except BaseException:
+            if pending is not None and self._state is not None and event.serial is None:
+                self._state.give_back(pending)
+            raise
+        if fields["partial"]:
+            if run.channel.reading:
+                run.channel.push(event, place.flow)
+        else:
             if fields["parts"]:
                 self._said = origin._said = event
             for loop in loops:
-                loop.ended = True
-        elif run.channel.reading:
-            run.channel.push(event, place.flow)
+                loop.ended.append(place.segments)
         channel = run.channel
         if fields["usage"] is not None and not fields["partial"]:
             origin.charge(fields["usage"])
@@ -363,6 +370,7 @@ class InvocationContext(Turn):
             return await take_turn(ctx, start)
         finally:
             self._active -= 1
+            self.join_loops()
 
     @asynccontextmanager
     async def open(self, child: Agent) -> AsyncGenerator[Watched]:
@@ -401,6 +409,7 @@ class InvocationContext(Turn):
                     channel.stop_reading()
         finally:
             self._active -= 1
+            self.join_loops()
         if failure is not None:
             raise failure
         watched.raise_error()
@@ -469,13 +478,14 @@ class InvocationContext(Turn):
             hint = "; await ctx.emit(ctx.text(...)) to say something" if isinstance(event, (str, dict)) else ""
             raise InvalidEvent(f"agent {self.path!r} emitted {short(event)}, which is not an Event{hint}")
         fields = event.__dict__
-        if fields["serial"] is not None:  # stored already: say it again
-            event = event.model_copy(update={"id": "", "seq": None, "serial": None, "timestamp": 0.0, "path": ""})
-            fields = event.__dict__
-        elif fields["path"] is self.path and fields["branch"] is self._place.branch:
+        if fields["path"] is self.path and fields["branch"] is self._place.branch and fields["serial"] is None:
             return event  # made by this context
         if fields["lifecycle"] is not None:
             raise InvalidEvent(f"agent {self.path!r} emitted a lifecycle event; those are the framework's own")
+        event = copy_event(event)
+        fields = event.__dict__
+        if fields["path"] or fields["serial"] is not None:  # said before: this is another event
+            fields["id"], fields["timestamp"], fields["seq"], fields["serial"] = "", 0.0, None, None
         run = self._run
         fields["id"] = fields["id"] or run.new_id()
         fields["timestamp"] = fields["timestamp"] or run.time()

@@ -11,7 +11,20 @@ from pydantic import (
     PlainValidator,
 )
 
-from agentflow.content import Part, Record, Text, as_parts, camel, clean_json, from_wire, part_to_wire, to_wire
+from agentflow.content import (
+    Part,
+    Record,
+    Text,
+    as_parts,
+    camel,
+    clean_json,
+    clean_record,
+    clean_text,
+    from_wire,
+    part_to_wire,
+    to_wire,
+)
+from agentflow.errors import InvalidEvent
 
 Status = Literal["ok", "error", "timeout", "cancelled", "skipped"]
 """How an agent's turn ended. `skipped`: it never began."""
@@ -428,22 +441,44 @@ def commit_event(event: Event, *, seq: int, serial: int) -> None:
     event.__dict__["serial"] = serial
 
 
-def clean_actions(actions: Actions) -> tuple[Actions, int]:
-    """A safe copy of `actions` and its rough size; see `content.clean_json`."""
-    delta, size = clean_json(actions.state_delta, "a state delta")
-    contributions, more = (
-        clean_json(actions.contributions, "a state contribution") if actions.contributions else ({}, 0)
-    )
-    return (
-        Actions(
-            delta,
-            list(actions.state_removed),
-            contributions,
-            dict(actions.artifact_delta),
-            actions.escalate,
-            actions.transfer_to_agent,
-            actions.skip_summarization,
-            extra=actions.extra,
-        ),
-        size + more + 100 * len(actions.artifact_delta),
-    )
+def copy_event(event: Event) -> Event:
+    """A copy to be stamped, so that what an agent holds doesn't change in its hands."""
+    fresh = _new(type(event))
+    _set_fields(fresh, event.__dict__.copy())
+    _set_names(fresh, event.__pydantic_fields_set__)
+    _set_extra(fresh, event.__pydantic_extra__)
+    _set_private(fresh, None)
+    return fresh
+
+
+def clean_event(event: Event, where: str) -> int:
+    """Make all that `event` holds safe for every store, in place; gives its rough size.
+
+    Raises:
+        InvalidEvent: It holds what JSON can't.
+    """
+    fields = event.__dict__
+    size = 0
+    try:
+        parts = as_parts(fields["parts"])
+    except ValueError as error:
+        raise InvalidEvent(f"{where}: {error}") from error
+    cleaned = []
+    for part in parts:
+        part, weight = clean_record(part, where)
+        cleaned.append(part)
+        size += weight
+    fields["parts"] = tuple(cleaned)
+    for name in ("actions", "usage", "error"):
+        if fields[name] is not None:
+            fields[name], weight = clean_record(fields[name], where)
+            size += weight
+    for name in ("id", "author", "response_id"):
+        if fields[name] is not None:
+            fields[name] = clean_text(str(fields[name]))
+            size += len(fields[name])
+    if event.__pydantic_extra__:
+        extra, weight = clean_json(event.__pydantic_extra__, where)
+        _set_extra(event, extra)
+        size += weight
+    return size

@@ -21,7 +21,7 @@ from agentflow._invocation import Invocation, Place, Scheduler
 from agentflow._streams import Channel, caller, clock, ticket_maker
 from agentflow._sync import SyncRun
 from agentflow._turn import Services, as_event, take_turn
-from agentflow.content import Part, as_parts
+from agentflow.content import Part, as_parts, clean_text
 from agentflow.core import Agent, InvocationContext, Plugin
 from agentflow.errors import ConfigError, PluginError, RunNotFound, SessionBusy
 from agentflow.events import Actions, AgentStart, Event, Usage, build_event
@@ -97,7 +97,7 @@ class _Live:
     def cancel(self, reason: str) -> None:
         if not self.done.is_set():
             if not self.invocation.stopping:
-                self.invocation.reason = reason
+                self.invocation.reason = clean_text(reason) or "cancelled"
             self.invocation.stopping = True
             self.scope.cancel()
             self.invocation.channel.let_go()
@@ -528,6 +528,7 @@ class Runner:
             token = object()
             await turns.take(key, token, on_busy)
             try:
+                self._running_group()  # it may have ended while this one waited
                 session = await self.sessions.get(key, recent=0) if session_id is not None else None
                 session = session or await self.sessions.create(*key)
                 live = self._make(key, dict(session.state), lookahead, limits or self.limits, on_consumer_gone)
@@ -721,7 +722,9 @@ class Runner:
                 live.span, outcome=live.status, error=live.error, reason=live.result.reason, output=said.text
             )
         self._live.pop(run.id, None)
-        if live.detached:
+        if live.error is not None and not live.attached:
+            logger.error("run %s failed, and nobody reads it", run.id, exc_info=live.error)
+        if live.policy == "detach":
             self._kept[run.id] = live
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)

@@ -178,9 +178,13 @@ class State(MutableMapping[str, Any]):
         return f"State({dict(self)!r})"
 
     def take_pending(self) -> dict[str, Any] | None:
-        """The pending writes, no longer pending."""
+        """The pending writes, no longer pending; `None` if there are none."""
         pending, self._pending = self._pending, None
-        return pending
+        return pending or None
+
+    def give_back(self, pending: dict[str, Any]) -> None:
+        """Make writes pending again that were taken and not published; what was written since wins."""
+        self._pending = {**pending, **(self._pending or {})}
 
     def drop_pending(self) -> None:
         """Forget the pending writes."""

@@ -1,5 +1,6 @@
 """All at once."""
 
+import logging
 import os
 import platform
 import time
@@ -20,6 +21,8 @@ from agentflow.events import Actions, AgentParallelStart, Event, GatherComplete,
 from agentflow.outcome import Outcome
 from agentflow.policies import Retry, seconds
 from agentflow.state import Group, OnConflict, check_on_conflict, reducing
+
+logger = logging.getLogger(__name__)
 
 StopWhen = Literal["all", "first_success", "escalation"] | int | Callable[[Event], bool]
 OnError = Literal["cancel", "collect", "ignore"]
@@ -144,12 +147,14 @@ class _Fan:
         if isinstance(agent.stop_when, int):
             self.goal = agent.stop_when
         self.watchers = (self.saw,) if callable(agent.stop_when) or agent.stop_when == "escalation" else ()
+        self.lost: set[int] = set()
         self.scopes: dict[str, anyio.CancelScope] = {}
         self.next = 0
         self.successes = 0
         self.failures = 0
         self.failed = False
         self.winner = ""
+        self.settled = False  # the goal is reached: who still runs has lost
         self.began = ctx._run.now()
         self.began_ns = time.time_ns()
         self.context: Context | None = None
@@ -171,6 +176,7 @@ class _Fan:
             async with anyio.create_task_group() as self.tasks:
                 for _ in range(min(len(names), agent.max_concurrency or len(names))):
                     self.start_next()
+            ctx.join_loops()
             actions = self.fold()
             ctx._said, ctx._links = self.results(), tuple(self.spans)
             closed = ctx.lifecycle(self.gather(hidden=not self.failed), actions)
@@ -227,6 +233,8 @@ class _Fan:
                     usage=ctx._usage,
                 )
             self.outcomes[index] = outcome
+            if self.settled and not (self.winner + ".").startswith(outcome.branch + "."):
+                self.lost.add(index)
             if run.tracing is not None:
                 self.spans.append(ctx._span.get_span_context())
         self.decide(outcome)
@@ -246,6 +254,8 @@ class _Fan:
                 self.stop(f"{self.successes} of {len(self.children)} succeeded", outcome.branch)
         elif outcome.error is None:
             pass  # cancelled, when it was settled
+        elif self.group.reason and not self.failed and self.settled:
+            logger.error("branch %r failed after its group was settled", outcome.branch, exc_info=outcome.error)
         elif isinstance(outcome.error, _FATAL):
             self.failed = True
             self.stop(f"{outcome.agent} failed", "")
@@ -273,7 +283,7 @@ class _Fan:
     def stop(self, reason: str, branch: str) -> None:
         """Cancel what is running; but a branch whose event settled it finishes its turn."""
         if not self.group.reason:
-            self.group.reason, self.winner = reason, branch
+            self.group.reason, self.winner, self.settled = reason, branch, bool(branch)
         if self.watchers and branch:
             for other, scope in self.scopes.items():
                 if not (branch + ".").startswith(other + "."):
@@ -307,10 +317,10 @@ class _Fan:
         by_status = [outcome.status for outcome in results]
         lost = [
             outcome.branch
-            for outcome in results
+            for index, outcome in enumerate(results)
             if hidden
             and (
-                (outcome.status == "cancelled" and not (self.winner + ".").startswith(outcome.branch + "."))
+                (not outcome.ok and index in self.lost)
                 or (outcome.status in ("error", "timeout") and self.agent.on_error == "ignore")
             )
         ]

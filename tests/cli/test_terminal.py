@@ -83,14 +83,17 @@ def test_a_thousand_branches_stay_on_the_screen(terminal: Start, agent_file: Wri
             async def run(ctx):
                 for number in range(3):
                     await ctx.emit(ctx.text(f"text {number}"))
+                await anyio.sleep_forever()
             return FunctionAgent(name, run)
         many = ParallelAgent("many", [speaker(f"b{number}") for number in range(1000)])
     """)
     here = terminal("run", file, size=(12, 60))
-    assert here.finish() == 0
+    here.wait_for(r"(?s)text 2.*(1,000 running · 991 not shown.*){3}")
+    here.press(b"\x03")
+    assert here.finish() == 130
     assert max(up.count("\x1b[1A") for up in re.findall(r"(?:\x1b\[1A\x1b\[2K)+", here.raw)) < 12
-    assert sum("text 2" in line for line in here.screen) == 1000
-    assert any("… and 961 more: 961 ok" in line for line in here.screen)
+    assert sum("text 2" in line for line in here.screen if line.startswith("many.b")) == 1000
+    assert any("… and 961 more: 961 cancelled" in line for line in here.screen)
 
 
 def test_no_color_means_none(terminal: Start, agent_file: Write) -> None:

@@ -8,9 +8,12 @@ from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
 from agentflow import (
     Agent,
+    Event,
     InMemorySessionService,
     InvocationContext,
     ParallelAgent,
+    Plugin,
+    Run,
     Runner,
     SequentialAgent,
     agent,
@@ -87,6 +90,12 @@ async def test_who_watches_a_child_does_not_go_on_when_both_are_cancelled() -> N
     assert None not in went_on
 
 
+async def stop_after(run: Run, steps: int) -> None:
+    for _ in range(steps):
+        await checkpoint()
+    run.cancel()
+
+
 class TardyStore(InMemorySessionService):
     """Writes at once, and answers to `two` late."""
 
@@ -111,18 +120,10 @@ async def test_ends_of_cancelled_turns_survive_a_cancelled_commit() -> None:
     for k in range(1, 60):
         store = SlowStore()
         async with Runner(root, sessions=store) as runner:
-            async with runner.run("go", session_id="s") as run:
-                with anyio.CancelScope():
-                    async with anyio.create_task_group() as tasks:
-
-                        @tasks.start_soon
-                        async def stop(k=k, run=run) -> None:
-                            for _ in range(k):
-                                await checkpoint()
-                            run.cancel()
-
-                        async for _ in run:
-                            pass
+            async with runner.run("go", session_id="s") as run, anyio.create_task_group() as tasks:
+                tasks.start_soon(stop_after, run, k)
+                async for _ in run:
+                    pass
             lost += log_problems(await stored(runner, run))
     assert not lost
 
@@ -154,3 +155,24 @@ async def test_a_branch_that_fails_in_its_clean_up_is_heard_of(caplog: pytest.Lo
         except ValueError as raised:
             error = raised
     assert error is not None or any(record.levelno >= logging.ERROR for record in caplog.records)
+
+
+class Replacer(Plugin):
+    """Replaces every event by another."""
+
+    async def on_event(self, ctx: InvocationContext, event: Event) -> Event:
+        return event.model_copy(update={"response_id": "seen"})
+
+
+async def test_a_turn_whose_start_a_plugin_replaced_has_one_end_wherever_it_is_cancelled() -> None:
+    silent = SequentialAgent("s", [says(f"b{i}") for i in range(9)])
+    problems = []
+    for k in range(1, 40):
+        root = ParallelAgent("p", [says("a", "two"), silent.clone()])
+        async with Runner(root, sessions=TardyStore(), plugins=[Replacer()]) as runner:
+            async with runner.run("go", lookahead=20) as run, anyio.create_task_group() as tasks:
+                tasks.start_soon(stop_after, run, k)
+                async for _ in run:
+                    pass
+            problems += log_problems(await stored(runner, run))
+    assert problems == []
