@@ -210,7 +210,7 @@ def _layout(cls: Any) -> list[tuple[str, str, Any, type | None]]:
     """Name, wire name, default and, where it is a plain one, the type of each field; `extra` apart. Worked out once."""
     rows = _LAYOUTS.get(cls)
     if rows is None:
-        plain: dict[Any, type] = {kind: kind for kind in (str, bool, int)}
+        plain: dict[Any, type] = {kind: kind for kind in (str, bool, int, float)}
         rows = _LAYOUTS[cls] = []
         for f in fields(cls):
             if f.name != "extra":
@@ -255,7 +255,7 @@ def from_wire(cls: type[R], wire: Mapping[str, Any], *, skip: str = "") -> R:
             raise ValueError(f"{cls.__name__} needs {alias!r}")
         else:
             continue
-        if plain is not None and type(value) is not plain:
+        if plain is not None and type(value) is not plain and not (plain is float and type(value) is int):
             raise ValueError(f"{cls.__name__}.{alias} must be {plain.__name__}, not {type(value).__name__}")
         known[name] = value
     return cls(**known, extra=rest or None)  # type: ignore[call-arg]  # every record has `extra`
@@ -318,7 +318,7 @@ def _clean(value: Any, where: str, depth: int) -> tuple[Any, int]:
 
 
 def clean_record(record: R, where: str) -> tuple[R, int]:
-    """A copy of a part, or of another record, of which every field is safe and nothing can change later; its rough size.
+    """A copy of a record of which every field is safe for every store and nothing can change later; its rough size.
 
     Raises:
         InvalidEvent: It holds what JSON can't, or a text field holds something else.
@@ -330,6 +330,8 @@ def clean_record(record: R, where: str) -> tuple[R, int]:
         value = getattr(record, name)
         if plain.get(name) is str and not isinstance(value, str):
             raise InvalidEvent(f"{where}: {type(record).__name__}.{name} must be text, not {type(value).__name__}")
+        if plain.get(name) in (int, float) and not (isinstance(value, (int, float)) and math.isfinite(value)):
+            raise InvalidEvent(f"{where}: {type(record).__name__}.{name} must be a finite number, not {value!r}")
         if isinstance(value, Record):
             value, weight = clean_record(value, where)
         elif isinstance(value, (bytes, bytearray, memoryview)) and isinstance(record, Blob):

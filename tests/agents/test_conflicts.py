@@ -22,12 +22,7 @@ def sets(name: str, key: str, value: object) -> FunctionAgent:
         "n",
         "user:n",
         "app:n",
-        pytest.param(
-            "temp:n",
-            marks=pytest.mark.xfail(
-                strict=True, reason="bug 14: a contribution to a temp: key deletes what was there, and is stored"
-            ),
-        ),
+        "temp:n",
     ],
 )
 async def test_contributions_are_folded_on_top_of_what_was_there(key: str) -> None:

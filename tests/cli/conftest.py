@@ -80,6 +80,9 @@ class Terminal:
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._master, slave = pty.openpty()
         termios.tcsetwinsize(slave, size)
+        settings = termios.tcgetattr(slave)
+        settings[3] |= termios.NOFLSH  # or Ctrl-C throws away what we have not read yet
+        termios.tcsetattr(slave, termios.TCSANOW, settings)
 
         self.process = subprocess.Popen(
             [sys.executable, "-c", TAKE_TERMINAL, *args],

@@ -88,7 +88,7 @@ def test_a_thousand_branches_stay_on_the_screen(terminal: Start, agent_file: Wri
         many = ParallelAgent("many", [speaker(f"b{number}") for number in range(1000)])
     """)
     here = terminal("run", file, size=(12, 60))
-    here.wait_for(r"(?s)text 2.*(1,000 running · 991 not shown.*){3}")
+    here.wait_for(r"(?s)many.b999: text 2.*(1,000 running · 991 not shown.*){3}")
     here.press(b"\x03")
     assert here.finish() == 130
     assert max(up.count("\x1b[1A") for up in re.findall(r"(?:\x1b\[1A\x1b\[2K)+", here.raw)) < 12

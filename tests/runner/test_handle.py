@@ -98,9 +98,6 @@ async def test_a_dropped_handle_cancels_its_run() -> None:
     assert ends[0].invocation_id != run_id
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bug 4: the error of a run whose handle was dropped is neither raised nor logged"
-)
 async def test_an_error_of_a_dropped_run_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async with Runner(refuses("a", "x")) as runner:
         run = runner.run("go", session_id="s")
@@ -110,21 +107,18 @@ async def test_an_error_of_a_dropped_run_is_logged(caplog: pytest.LogCaptureFixt
                 break
         del run, event
         gc.collect()
-        async with runner.run(None, session_id="s"):
-            pass
+        with pytest.raises(ValueError, match="a failed"):
+            async with runner.run(None, session_id="s"):
+                pass
     assert "a failed" in caplog.text
 
 
-@pytest.mark.xfail(strict=True, reason="bug 4: the error of a detached run is neither raised nor logged")
 async def test_an_error_of_a_detached_run_that_nobody_attaches_to_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    async with Runner(fails("a", "x")) as runner, runner.run("go", on_consumer_gone="detach"):
+    async with Runner(fails("a", "x"), on_exit="wait") as runner, runner.run("go", on_consumer_gone="detach"):
         pass
     assert "a failed" in caplog.text
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bug 5: a run that ends while attached is forgotten, though it was detached before"
-)
 async def test_a_detached_run_can_be_attached_to_again_and_again() -> None:
     async with Runner(says("a", "one", "two")) as runner:
         async with runner.run("go", on_consumer_gone="detach") as run:
@@ -147,7 +141,7 @@ async def test_attaching_to_an_unknown_run_is_an_error() -> None:
     "left_after",
     [
         *range(1, 6),
-        pytest.param(6, marks=pytest.mark.xfail(strict=True, reason="bug 5: nor if it ended just before it was left")),
+        6,
     ],
 )
 async def test_attaching_from_a_position_loses_no_event_and_doubles_none(left_after: int) -> None:
@@ -169,9 +163,6 @@ async def test_attaching_to_a_run_that_is_being_read_is_an_error() -> None:
                 pass
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bug 6: aclose() of a detachable run leaves who reads it waiting until the run ends"
-)
 async def test_closing_a_detachable_run_ends_its_reader_too() -> None:
     async with (
         Runner(sleeps("a", 500)) as runner,
@@ -189,10 +180,6 @@ async def test_closing_a_detachable_run_ends_its_reader_too() -> None:
                 pass
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="bug 7: who waits for a session while the Runner ends leaves a run (and its span) that never began",
-)
 async def test_who_waits_while_the_runner_ends_is_told_and_leaves_nothing() -> None:
     store = InMemorySessionService()
     runner = Runner(sleeps("a", 50), sessions=store)
