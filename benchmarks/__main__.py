@@ -75,9 +75,11 @@ def _selected(cells: list[Cell], only: list[str]) -> list[Cell]:
 
 
 def _say(text: str) -> None:
-    """Progress, on one line of a terminal."""
+    """Progress, on one line of a terminal; without one, a line for each round."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+    elif ", 1/" in text:
+        print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -79,6 +79,7 @@ def run_cell(cell: Cell, timeout: float) -> dict[str, Any]:
     """One cell in a fresh process; what goes wrong there is an answer too: `{"skipped": why}`."""
     request = json.dumps({"module": cell.module, "function": cell.function, "params": dict(cell.params)})
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", "OTEL_SDK_DISABLED": "true"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # or imports would compile each time
     try:
         done = subprocess.run(
             [cell.python, "-m", "benchmarks.child", request],

@@ -255,7 +255,7 @@ class _Fan:
         elif outcome.error is None:
             pass  # cancelled, when it was settled
         elif self.group.reason and not self.failed and self.settled:
-            logger.error("branch %r failed after its group was settled", outcome.branch, exc_info=outcome.error)
+            logger.warning("branch %r failed after its group was settled", outcome.branch, exc_info=outcome.error)
         elif isinstance(outcome.error, _FATAL):
             self.failed = True
             self.stop(f"{outcome.agent} failed", "")

@@ -6,7 +6,7 @@ import anyio
 import pytest
 from opentelemetry import trace
 
-from agentflow import Agent, InvocationContext, LoopAgent, ParallelAgent, Runner, SequentialAgent, agent
+from agentflow import Agent, InvocationContext, LoopAgent, ParallelAgent, Run, Runner, SequentialAgent, agent
 from tests.core.actors import play, says, sleeps
 from tests.faults.checks import Spans, install, log_problems
 
@@ -103,13 +103,17 @@ async def test_a_failing_task_of_a_group_around_a_yield_ends_the_agent_and_not_t
             yield ctx.text("never")
 
     slept = []
+
+    async def read_slowly(run: Run) -> None:
+        async with run:
+            async for event in run:
+                if event.text == "one":
+                    await anyio.sleep(5)
+                    slept.append(True)
+
     async with Runner(busy) as runner:
         with pytest.raises(ExceptionGroup) as caught:
-            async with runner.run("go") as run:
-                async for event in run:
-                    if event.text == "one":
-                        await anyio.sleep(5)
-                        slept.append(True)
+            await read_slowly(runner.run("go"))
     assert str(caught.value.exceptions[0]) == "work failed"
     assert slept == [True]
 
@@ -197,18 +201,20 @@ async def test_a_generator_that_swallows_some_cancellations_still_stops(swallowe
     assert run.status == "cancelled"
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("how", ["alone", "in a branch"])
 async def test_a_generator_that_never_gives_up_is_closed_and_reported(
     how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    over: list[bool] = []
+
     @agent
     async def stubborn(ctx: InvocationContext):
         while True:
             try:
                 yield ctx.text("still here")
             except BaseException:
-                pass
+                if over:
+                    raise
 
     root = stubborn if how == "alone" else ParallelAgent("p", [stubborn, says("a", "x")])
     async with Runner(root) as runner:
@@ -221,9 +227,13 @@ async def test_a_generator_that_never_gives_up_is_closed_and_reported(
     assert run.status == "cancelled"
     assert log_problems(session.events) == []
     assert "stubborn" in caplog.text
+    over.append(True)  # else Python complains of it too, when it is collected
     assert all(record.levelno == logging.ERROR for record in caplog.records)
 
 
+@pytest.mark.xfail(
+    reason="bug 15: after a swallowed cancellation the next agent starts and speaks before it is stopped"
+)
 async def test_a_coroutine_that_swallows_its_cancellation_is_cancelled_again() -> None:
     @agent
     async def stubborn(ctx: InvocationContext) -> None:
