@@ -1,57 +1,126 @@
-"""agentflow: composable agents, one merged stream of events, nothing left behind."""
+"""agentflow: composable agents, one merged stream of events, nothing left behind.
 
-from agentflow._sync import SyncRun as SyncRun
-from agentflow.agents.function import FunctionAgent as FunctionAgent, agent as agent
-from agentflow.agents.loop import LoopAgent as LoopAgent
-from agentflow.agents.parallel import ParallelAgent as ParallelAgent
-from agentflow.agents.sequential import SequentialAgent as SequentialAgent
-from agentflow.content import (
-    Blob as Blob,
-    Data as Data,
-    FileRef as FileRef,
-    Part as Part,
-    ProviderBlock as ProviderBlock,
-    Text as Text,
-    Thinking as Thinking,
-    ToolCall as ToolCall,
-    ToolResult as ToolResult,
-)
-from agentflow.core import Agent as Agent, InvocationContext as InvocationContext, Plugin as Plugin, Tool as Tool
-from agentflow.errors import (
-    AgentflowError as AgentflowError,
-    AgentTimeout as AgentTimeout,
-    CommitUnknown as CommitUnknown,
-    ConfigError as ConfigError,
-    ContextEnded as ContextEnded,
-    InvalidEvent as InvalidEvent,
-    LimitExceeded as LimitExceeded,
-    PluginError as PluginError,
-    RunError as RunError,
-    RunNotFound as RunNotFound,
-    ServiceError as ServiceError,
-    SessionBusy as SessionBusy,
-    SessionError as SessionError,
-    SessionExists as SessionExists,
-    SessionNotFound as SessionNotFound,
-    StaleSession as StaleSession,
-    StateConflict as StateConflict,
-)
-from agentflow.events import Actions as Actions, ErrorInfo as ErrorInfo, Event as Event, Usage as Usage
-from agentflow.outcome import Outcome as Outcome
-from agentflow.policies import Limits as Limits, Retry as Retry
-from agentflow.runner import Run as Run, Runner as Runner, RunResult as RunResult
-from agentflow.services.artifacts import Artifact as Artifact, ArtifactService as ArtifactService
-from agentflow.services.inmemory import (
-    InMemoryArtifactService as InMemoryArtifactService,
-    InMemoryMemoryService as InMemoryMemoryService,
-    InMemorySessionService as InMemorySessionService,
-)
-from agentflow.services.memory import MemoryHit as MemoryHit, MemoryService as MemoryService
-from agentflow.services.sessions import (
-    Session as Session,
-    SessionInfo as SessionInfo,
-    SessionKey as SessionKey,
-    SessionService as SessionService,
-)
+Names are looked up when they are first used, so that `agentflow --help`, and a program that needs a part, don't wait
+for all of it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agentflow._sync import SyncRun as SyncRun
+    from agentflow.agents.function import FunctionAgent as FunctionAgent, agent as agent
+    from agentflow.agents.loop import LoopAgent as LoopAgent
+    from agentflow.agents.parallel import ParallelAgent as ParallelAgent
+    from agentflow.agents.sequential import SequentialAgent as SequentialAgent
+    from agentflow.content import (
+        Blob as Blob,
+        Data as Data,
+        FileRef as FileRef,
+        Part as Part,
+        ProviderBlock as ProviderBlock,
+        Text as Text,
+        Thinking as Thinking,
+        ToolCall as ToolCall,
+        ToolResult as ToolResult,
+    )
+    from agentflow.core import Agent as Agent, InvocationContext as InvocationContext, Plugin as Plugin, Tool as Tool
+    from agentflow.errors import (
+        AgentflowError as AgentflowError,
+        AgentTimeout as AgentTimeout,
+        CommitUnknown as CommitUnknown,
+        ConfigError as ConfigError,
+        ContextEnded as ContextEnded,
+        InvalidEvent as InvalidEvent,
+        LimitExceeded as LimitExceeded,
+        PluginError as PluginError,
+        RunError as RunError,
+        RunNotFound as RunNotFound,
+        ServiceError as ServiceError,
+        SessionBusy as SessionBusy,
+        SessionError as SessionError,
+        SessionExists as SessionExists,
+        SessionNotFound as SessionNotFound,
+        StaleSession as StaleSession,
+        StateConflict as StateConflict,
+    )
+    from agentflow.events import Actions as Actions, ErrorInfo as ErrorInfo, Event as Event, Usage as Usage
+    from agentflow.outcome import Outcome as Outcome
+    from agentflow.policies import Limits as Limits, Retry as Retry
+    from agentflow.runner import Run as Run, Runner as Runner, RunResult as RunResult
+    from agentflow.services.artifacts import Artifact as Artifact, ArtifactService as ArtifactService
+    from agentflow.services.inmemory import (
+        InMemoryArtifactService as InMemoryArtifactService,
+        InMemoryMemoryService as InMemoryMemoryService,
+        InMemorySessionService as InMemorySessionService,
+    )
+    from agentflow.services.memory import MemoryHit as MemoryHit, MemoryService as MemoryService
+    from agentflow.services.sessions import (
+        Session as Session,
+        SessionInfo as SessionInfo,
+        SessionKey as SessionKey,
+        SessionService as SessionService,
+    )
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "agentflow._sync": ("SyncRun",),
+    "agentflow.agents.function": ("FunctionAgent", "agent"),
+    "agentflow.agents.loop": ("LoopAgent",),
+    "agentflow.agents.parallel": ("ParallelAgent",),
+    "agentflow.agents.sequential": ("SequentialAgent",),
+    "agentflow.content": (
+        "Blob",
+        "Data",
+        "FileRef",
+        "Part",
+        "ProviderBlock",
+        "Text",
+        "Thinking",
+        "ToolCall",
+        "ToolResult",
+    ),
+    "agentflow.core": ("Agent", "InvocationContext", "Plugin", "Tool"),
+    "agentflow.errors": (
+        "AgentTimeout",
+        "AgentflowError",
+        "CommitUnknown",
+        "ConfigError",
+        "ContextEnded",
+        "InvalidEvent",
+        "LimitExceeded",
+        "PluginError",
+        "RunError",
+        "RunNotFound",
+        "ServiceError",
+        "SessionBusy",
+        "SessionError",
+        "SessionExists",
+        "SessionNotFound",
+        "StaleSession",
+        "StateConflict",
+    ),
+    "agentflow.events": ("Actions", "ErrorInfo", "Event", "Usage"),
+    "agentflow.outcome": ("Outcome",),
+    "agentflow.policies": ("Limits", "Retry"),
+    "agentflow.runner": ("Run", "RunResult", "Runner"),
+    "agentflow.services.artifacts": ("Artifact", "ArtifactService"),
+    "agentflow.services.inmemory": ("InMemoryArtifactService", "InMemoryMemoryService", "InMemorySessionService"),
+    "agentflow.services.memory": ("MemoryHit", "MemoryService"),
+    "agentflow.services.sessions": ("Session", "SessionInfo", "SessionKey", "SessionService"),
+}
+_home_of = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = sorted([*_home_of, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    home = _home_of.get(name)
+    if home is None:
+        raise AttributeError(f"module 'agentflow' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

