@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +33,7 @@ from agentflow.events import (
     Usage,
 )
 from agentflow.outcome import Outcome
+from agentflow.policies import Retry
 from agentflow.services.artifacts import ArtifactService
 from agentflow.services.memory import MemoryService
 from agentflow.state import Group, State
@@ -75,7 +76,8 @@ class Turn(ABC):
 
     __slots__ = (
         "_active", "_attempts", "_forks", "_links", "_loop", "_origins", "_parent", "_place", "_run", "_said",
-        "_services", "_span", "_state", "_timers", "_usage", "_watch", "agent", "ended", "iteration", "path", "status",
+        "_services", "_span", "_state", "_timers", "_usage", "_watch", "agent", "began", "ended", "iteration", "path",
+        "status",
     )  # fmt: skip
 
     def __init__(self, run: Invocation, services: Services, agent: Any, parent: "Turn | None") -> None:
@@ -84,6 +86,7 @@ class Turn(ABC):
         self._parent = parent
         self.agent = agent
         self.ended = False
+        self.began = 0.0
         self.status: Status = "skipped"
         self._active = 0
         self._attempts = 1
@@ -228,7 +231,7 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
     run = ctx._run
     if run.stopping:
         await checkpoint()  # who runs a child though it is cancelled is stopped here, before the child says a word
-    began = run.now()
+    ctx.began = run.now()
     run.active[ctx] = None
     if run.tracing is not None:
         ctx._span = _start_span(ctx)
@@ -245,34 +248,44 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
                 await _work(ctx, start, timeout)
         pending = ctx._state.take_pending() if ctx._state is not None else None
         actions = with_pending(pending, None) if pending is not None else None
-        end = ctx.lifecycle(_end_record(ctx, start, "ok", None, began), actions)
+        end = ctx.lifecycle(_end_record(ctx, start, "ok", None), actions)
         await run.tell(end, ctx, ctx._place, ctx._timers)
     except Exception as error:
         status: Status = "timeout" if isinstance(error, AgentTimeout) and error.agent == ctx.path else "error"
         explain(error, ctx)
         if begin.serial is not None:
             ctx.status = status
-            await _tell_failure(ctx, _end_record(ctx, start, status, error, began))  # noqa: ASYNC120 - shielded
-        _leave(ctx, error, began)
+            await _tell_failure(ctx, _end_record(ctx, start, status, error))  # noqa: ASYNC120 - shielded
+        _leave(ctx, error)
         raise
     except BaseException as error:  # cancelled; at the very end perhaps, when all had been said and stored
         if end is not None and end.serial is not None:
             ctx.status = "ok"
         elif begin.serial is not None:
             ctx.status = "cancelled"
-            ctx.tell_later(partial(_end_record, ctx, start, "cancelled", None, began, run.now()))
-        _leave(ctx, error, began)
+            run.defer(ctx, ctx._place, partial(_cancelled, ctx, start, run.now()))
+        _leave(ctx, error)
         raise
     ctx.status = "ok"
-    _leave(ctx, None, began)
+    _leave(ctx, None)
+    return outcome_of(ctx, None)
+
+
+def outcome_of(ctx: Turn, error: BaseException | None) -> Outcome:
+    """How a turn ended."""
     return Outcome(
         agent=ctx.agent.name,
         branch=ctx._place.branch,
-        status="ok",
+        status=ctx.status,
         said=ctx._said,
-        duration=run.now() - began,
+        error=error,
+        duration=ctx._run.now() - ctx.began if ctx.began else 0.0,
         usage=ctx._usage,
     )
+
+
+def _cancelled(ctx: Turn, start: AgentStart, ended: float) -> Event:
+    return ctx.lifecycle(_end_record(ctx, start, "cancelled", None, ended))
 
 
 def _end_record(
@@ -280,11 +293,10 @@ def _end_record(
     start: AgentStart,
     status: Status,
     error: Exception | None,
-    began: float,
     ended: float | None = None,
 ) -> AgentComplete:
     run, said = ctx._run, ctx._said
-    took = (run.now() if ended is None else ended) - began
+    took = (run.now() if ended is None else ended) - ctx.began
     kind = AgentParallelComplete if isinstance(start, AgentParallelStart) else AgentComplete
     record = kind(ctx.agent.name, status, round(took * 1000, 3), ctx._attempts)
     if said is not None:
@@ -310,7 +322,7 @@ async def _tell_failure(ctx: Turn, record: AgentComplete) -> None:
         ctx.tell_later(lambda: record)
 
 
-def _leave(ctx: Turn, error: BaseException | None, began: float) -> None:
+def _leave(ctx: Turn, error: BaseException | None) -> None:
     run, status = ctx._run, ctx.status
     ctx.ended = True
     if ctx._state is not None:
@@ -323,7 +335,7 @@ def _leave(ctx: Turn, error: BaseException | None, began: float) -> None:
         run.tracing.end(
             ctx._span,
             outcome=status,
-            duration=run.now() - began,
+            duration=run.now() - ctx.began,
             workflow=ctx.agent.directs_others,
             name=ctx.agent.name,
             error=error,
@@ -360,19 +372,20 @@ def _start_span(ctx: Turn) -> Span:
     return span
 
 
-async def _work(ctx: Turn, start: AgentStart, timeout: float | None) -> None:
-    """The turn itself, within its time."""
-    agent, run = ctx.agent, ctx._run
+def _work(ctx: Turn, start: AgentStart, timeout: float | None) -> Coroutine[Any, Any, None]:
+    """The turn itself, within its time. Not a coroutine of its own: each costs a cancelled branch a microsecond."""
+    agent = ctx.agent
     limit = agent.timeout if timeout is None else min(timeout, agent.timeout or timeout)
-    if limit is None and agent.retry is None:
-        await _body(ctx)
-        return
-    if limit is None:
-        await _tries(ctx, start)
-        return
+    if limit is not None:
+        return _in_time(ctx, start, limit)
+    return _body(ctx) if agent.retry is None else _tries(ctx, start, agent.retry)
+
+
+async def _in_time(ctx: Turn, start: AgentStart, limit: float) -> None:
+    run, retry = ctx._run, ctx.agent.retry
     with anyio.CancelScope(deadline=run.now() + limit) as scope:
         ctx._timers = (*ctx._timers, Timer(scope, run.now))
-        await _tries(ctx, start)
+        await (_body(ctx) if retry is None else _tries(ctx, start, retry))
         return
     raise AgentTimeout(
         f"agent {ctx.path!r} was still at work after {limit:g} s",
@@ -383,11 +396,7 @@ async def _work(ctx: Turn, start: AgentStart, timeout: float | None) -> None:
     )
 
 
-async def _tries(ctx: Turn, start: AgentStart) -> None:
-    retry = ctx.agent.retry
-    if retry is None:
-        await _body(ctx)
-        return
+async def _tries(ctx: Turn, start: AgentStart, retry: Retry) -> None:
     run = ctx._run
     while True:
         kept = [(group, index, dict(group.contributions.get(index, {}))) for group, index in ctx._place.groups]

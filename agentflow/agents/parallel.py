@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup
 from opentelemetry.trace import SpanContext
 
 from agentflow._invocation import summary
-from agentflow._turn import LoopFrame, take_turn
+from agentflow._turn import LoopFrame, outcome_of, take_turn
 from agentflow.core import Agent, Callback, InvocationContext
 from agentflow.errors import ConfigError, LimitExceeded, PluginError, ServiceError
 from agentflow.events import Actions, AgentParallelStart, Event, GatherComplete, ScatterStart
@@ -142,7 +142,7 @@ class _Fan:
         self.children = agent.sub_agents
         self.group = Group(agent.name, agent.on_conflict)
         self.outcomes: list[Outcome | None] = [None] * len(self.children)
-        self.spans: list[SpanContext] = []
+        self.contexts: list[InvocationContext | None] = [None] * len(self.children)
         self.goal = {"first_success": 1}.get(agent.stop_when, 0) if isinstance(agent.stop_when, str) else 0
         if isinstance(agent.stop_when, int):
             self.goal = agent.stop_when
@@ -178,7 +178,7 @@ class _Fan:
                     self.start_next()
             ctx.join_loops()
             actions = self.fold()
-            ctx._said, ctx._links = self.results(), tuple(self.spans)
+            ctx._said, ctx._links = self.results(), self.spans()
             closed = ctx.lifecycle(self.gather(hidden=not self.failed), actions)
             await run.tell(closed, ctx, ctx._place, ctx._timers, wait=not self.failed)
         except BaseException:  # cancelled from outside: how it ended is told with the cancelled turns
@@ -203,41 +203,26 @@ class _Fan:
             self.context.run(start)
 
     async def branch(self, index: int) -> None:
-        child, run = self.children[index], self.ctx._run
+        child = self.children[index]
         ctx = self.ctx.fork(child, child.name, self.group, index, self.watchers)
         start = AgentParallelStart(
             child.name, type(child).__name__, step_id=ctx.path, worker_id=f"{_HOST}:{os.getpid()}"
         )
         if self.agent.max_concurrency is not None and index >= self.agent.max_concurrency:
             self.queued(ctx, start)
-        began = run.now()
-        outcome: Outcome | None = None
-        error: Exception | None = None
+        self.contexts[index] = ctx
         try:
             if self.watchers:
                 with self.scopes.setdefault(ctx.branch, anyio.CancelScope()):
                     outcome = await take_turn(ctx, start, timeout=self.agent.branch_timeout)
+                if ctx.status != "ok":
+                    return  # another branch settled it
             else:
                 outcome = await take_turn(ctx, start, timeout=self.agent.branch_timeout)
-        except Exception as raised:
-            error = raised
-        finally:  # cancelled, too, it has an outcome
-            if outcome is None:
-                outcome = Outcome(
-                    agent=child.name,
-                    branch=ctx.branch,
-                    status=ctx.status,
-                    said=ctx._said,
-                    error=error,
-                    duration=run.now() - began,
-                    usage=ctx._usage,
-                )
-            self.outcomes[index] = outcome
-            if self.settled and not (self.winner + ".").startswith(outcome.branch + "."):
-                self.lost.add(index)
-            if run.tracing is not None:
-                self.spans.append(ctx._span.get_span_context())
-        self.decide(outcome)
+        except Exception as error:
+            outcome = outcome_of(ctx, error)
+        self.outcomes[index] = outcome  # that of a cancelled branch is made when the group ends
+        self.decide(index, outcome)
         self.start_next()
 
     def queued(self, ctx: InvocationContext, start: AgentParallelStart) -> None:
@@ -246,15 +231,14 @@ class _Fan:
         if run.tracing is not None:
             run.tracing.queued(start.agent_name, ctx._span, self.began_ns, time.time_ns(), ctx.branch)
 
-    def decide(self, outcome: Outcome) -> None:
+    def decide(self, index: int, outcome: Outcome) -> None:
         """A branch has ended, and its terminal event is stored: does that settle the group?"""
         if outcome.ok:
             self.successes += 1
             if self.goal and self.successes >= self.goal and not self.group.reason:
                 self.stop(f"{self.successes} of {len(self.children)} succeeded", outcome.branch)
-        elif outcome.error is None:
-            pass  # cancelled, when it was settled
         elif self.group.reason and not self.failed and self.settled:
+            self.lost.add(index)
             logger.warning("branch %r failed after its group was settled", outcome.branch, exc_info=outcome.error)
         elif isinstance(outcome.error, _FATAL):
             self.failed = True
@@ -293,13 +277,25 @@ class _Fan:
             self.tasks.cancel_scope.cancel()
 
     def results(self) -> tuple[Outcome, ...]:
-        prefix = (*self.ctx._place.segments, self.agent.name)
+        run = self.ctx._run
+        prefix = ".".join((*self.ctx._place.segments, self.agent.name))
         results = []
-        for child, outcome in zip(self.children, self.outcomes, strict=True):
-            branch = ".".join((*prefix, child.name))
-            results.append(outcome or Outcome(agent=child.name, branch=branch, status="skipped"))
-            self.ctx._run.outcomes[branch] = results[-1]
+        for index, (child, ctx) in enumerate(zip(self.children, self.contexts, strict=True)):
+            outcome = self.outcomes[index]
+            if outcome is None and ctx is not None:
+                outcome = outcome_of(ctx, None)
+                if self.settled:
+                    self.lost.add(index)
+            elif outcome is None:
+                outcome = Outcome(agent=child.name, branch=f"{prefix}.{child.name}", status="skipped")
+            self.outcomes[index] = run.outcomes[outcome.branch] = outcome
+            results.append(outcome)
         return tuple(results)
+
+    def spans(self) -> tuple[SpanContext, ...]:
+        if self.ctx._run.tracing is None:
+            return ()
+        return tuple(ctx._span.get_span_context() for ctx in self.contexts if ctx is not None)
 
     def fold(self) -> Actions | None:
         """What the branches that went well brought to keys with a reducer, on top of what was there."""

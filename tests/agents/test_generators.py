@@ -231,9 +231,6 @@ async def test_a_generator_that_never_gives_up_is_closed_and_reported(
     assert all(record.levelno == logging.ERROR for record in caplog.records)
 
 
-@pytest.mark.xfail(
-    reason="bug 15: after a swallowed cancellation the next agent starts and speaks before it is stopped"
-)
 async def test_a_coroutine_that_swallows_its_cancellation_is_cancelled_again() -> None:
     @agent
     async def stubborn(ctx: InvocationContext) -> None:

@@ -107,9 +107,8 @@ async def test_an_error_of_a_dropped_run_is_logged(caplog: pytest.LogCaptureFixt
                 break
         del run, event
         gc.collect()
-        with pytest.raises(ValueError, match="a failed"):
-            async with runner.run(None, session_id="s"):
-                pass
+        async with runner.run(None, session_id="s"):
+            pass
     assert "a failed" in caplog.text
 
 
