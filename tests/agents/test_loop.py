@@ -98,7 +98,7 @@ async def test_stop_when_escalation_cancels_the_siblings_of_who_escalates() -> N
     assert "good morning" not in played.texts
     assert "no" not in played.texts
     (gather,) = played.records("gather_complete")
-    assert gather.outcomes["b"] == "cancelled"
+    assert gather.outcomes["b"] in ("cancelled", "skipped")  # skipped, if `a` was faster than its first step
     assert gather.reason == "a escalated"
 
 
