@@ -203,7 +203,7 @@ class _Fan:
             self.context.run(start)
 
     async def branch(self, index: int) -> None:
-        if self.group.reason:  # settled before this task had its first step
+        if self.settled:  # before this task had its first step
             return
         child = self.children[index]
         ctx = self.ctx.fork(child, child.name, self.group, index, self.watchers)

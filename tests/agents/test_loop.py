@@ -91,7 +91,6 @@ async def test_an_escalation_inside_a_parallel_ends_the_loop_after_the_gather() 
     assert gather.outcomes == {"a": "ok", "b": "ok"}
 
 
-@pytest.mark.xfail(strict=True, reason="bug 17: a branch that has not begun when the group is settled is not cancelled")
 async def test_stop_when_escalation_cancels_the_siblings_of_who_escalates() -> None:
     group = ParallelAgent("p", [escalates("a"), sleeps("b", 5)], stop_when="escalation")
     played = await play(LoopAgent("l", [group, says("never", "no")], max_iterations=3))
