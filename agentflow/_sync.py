@@ -1,5 +1,6 @@
 """A run for scripts and notebooks: no `await`, and its events stream all the same."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -25,6 +26,11 @@ class SyncRun:
     def __iter__(self) -> Iterator[Event]:
         if self._begun:
             raise ConfigError("a run is read once: call run_sync(...) again for another")
+        if self._backend == "trio" and "trio" in sys.modules:
+            from trio.lowlevel import in_trio_run
+
+            if in_trio_run():
+                raise ConfigError("run_sync can't use trio where trio runs: `async with runner.run(...)`, or asyncio")
         self._begun = True
         return self._events()
 

@@ -1,5 +1,6 @@
 """Trying again: what, how often, when, and what is kept of a failed attempt."""
 
+import itertools
 import operator
 
 import anyio
@@ -57,7 +58,7 @@ async def test_waits_grow_up_to_a_limit() -> None:
 
     with pytest.raises(ValueError, match="again"):
         await play(tries)
-    waits = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    waits = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert waits == pytest.approx([1, 3, 9, 10, 10])
 
 

@@ -1,7 +1,6 @@
 """What follows a Parallel links to the spans of its branches: they are what it waited for."""
 
 import anyio
-import pytest
 
 from agentflow import FunctionAgent, InvocationContext, LoopAgent, ParallelAgent, Retry, SequentialAgent
 from tests.tracing.agents import failing, run_of, speaker
