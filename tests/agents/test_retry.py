@@ -25,9 +25,9 @@ from tests.faults.checks import log_problems
 
 KINDS = {
     "function": lambda **options: flaky("t", 2, **options),
-    "sequential": lambda **options: SequentialAgent("t", [says("one"), flaky("f", 2)], **options),
-    "loop": lambda **options: LoopAgent("t", [flaky("f", 1)], max_iterations=2, **options),
-    "parallel": lambda **options: ParallelAgent("t", [flaky("f", 2), sleeps("z", 1)], **options),
+    "sequential": lambda **options: SequentialAgent("t", [says("one"), flaky("tricky", 2)], **options),
+    "loop": lambda **options: LoopAgent("t", [flaky("tricky", 1)], max_iterations=2, **options),
+    "parallel": lambda **options: ParallelAgent("t", [flaky("tricky", 2), sleeps("z", 1)], **options),
 }
 
 
