@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.backends import BACKENDS
 from benchmarks.peers.install import PEERS, python_of
 
 FAN_OUTS = ((10, 100), (100, 100), (1000, 10))
@@ -68,7 +69,7 @@ def catalogue(backends: list[str], peers: Path | None, *, quick: bool = False) -
     if peers is not None:
         cells += [cell for peer in PEERS for cell in _peer(peer, peers, quick=quick)]
     order = list(dict.fromkeys(cell.group for cell in cells))
-    return sorted(cells, key=lambda cell: (order.index(cell.group), backends.index(cell.backend)))
+    return sorted(cells, key=lambda cell: (order.index(cell.group), BACKENDS.index(cell.backend)))
 
 
 def _floor(function: str, params: Mapping[str, Any], *, backend: str, **more: Any) -> Cell:
@@ -144,7 +145,7 @@ def _growth(backend: str, *, quick: bool) -> Iterator[Cell]:
     for depth in DEPTHS[:: 4 if quick else 1]:
         yield _ours(
             "nested",
-            {"depth": depth, "events": 3000},
+            {"depth": depth, "events": 10_000},
             backend=backend,
             group="depth",
             name=f"depth {depth}",

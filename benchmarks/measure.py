@@ -20,7 +20,7 @@ class Unavailable(Exception):
 
 
 async def sample(
-    prepare: Callable[[], T], work: Callable[[T], Awaitable[int]], *, budget: float = 0.5, most: int = 9
+    prepare: Callable[[], T], work: Callable[[T], Awaitable[int]], *, budget: float = 0.5, most: int = 50
 ) -> Sample:
     """Repeat `work` and return medians of CPU and wall seconds per unit.
 

@@ -1,6 +1,7 @@
 """Draws `docs/live-view.svg`: a real run, stopped in its middle by a clock that can be set. Run it from anywhere."""
 
 import io
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,7 +71,9 @@ async def draw(picture: Path) -> None:
                 view.add(event)
     view.draw()
     console.print(view)
-    console.save_svg(str(picture), title="agentflow run", theme=MONOKAI, unique_id="agentflow")
+    drawn = console.export_svg(title="agentflow run", theme=MONOKAI, unique_id="agentflow")
+    drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)  # a page of ours loads nothing from elsewhere
+    picture.write_text(drawn.replace("Fira Code, monospace", "monospace"), encoding="utf-8")
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ def test_a_name_has_letters_digits_underscores_and_dashes_of_any_script(name: st
 
 @pytest.mark.parametrize("name", ["", None, 5, b"a", ["a"]])
 def test_an_agent_needs_a_name(name: object) -> None:
-    with pytest.raises(ConfigError, match="^FunctionAgent needs a name, not "):
+    with pytest.raises(ConfigError, match=r"^FunctionAgent needs a name, not "):
         says(name)
 
 
@@ -200,7 +200,7 @@ def test_a_clone_may_have_other_sub_agents() -> None:
 
 
 def test_an_unknown_setting_is_told_with_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="^FunctionAgent has no setting 'tiemout'; it has after_agent, .*timeout$"):
+    with pytest.raises(ConfigError, match=r"^FunctionAgent has no setting 'tiemout'; it has after_agent, .*timeout$"):
         says("a").clone(tiemout=5)
     with pytest.raises(ConfigError, match="has no setting '_parent'"):
         says("a").clone(_parent=None)
@@ -254,7 +254,7 @@ def test_a_timeout_is_seconds_or_says_its_unit(value: object, seconds: float | N
     "value", [0, -1, "0s", "nonsense", "", "5 days", "-5m", True, False, float("nan"), float("inf"), [5], "9" * 400]
 )
 def test_a_timeout_that_is_no_time_is_refused(value: object) -> None:
-    with pytest.raises(ConfigError, match="^FunctionAgent 'a': timeout must be "):
+    with pytest.raises(ConfigError, match=r"^FunctionAgent 'a': timeout must be "):
         says("a", timeout=value)
 
 
@@ -280,7 +280,7 @@ def test_a_retry_that_is_neither_is_refused(value: object) -> None:
     ids=str,
 )  # fmt: skip
 def test_a_retry_policy_that_can_t_work_is_refused(settings: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match="^Retry "):
+    with pytest.raises(ConfigError, match=r"^Retry "):
         Retry(**settings)
 
 
@@ -296,7 +296,7 @@ def test_a_limit_is_above_zero_or_none(name: str, value: object) -> None:
 @pytest.mark.parametrize("settings", [{"delay": "1"}, {"jitter": None}, {"delay": float("nan")}], ids=str)
 @pytest.mark.xfail(strict=True, reason="a Retry's numbers aren't checked to be numbers: TypeError, or nan accepted")
 def test_a_retry_policy_whose_numbers_are_none_is_refused(settings: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match="^Retry "):
+    with pytest.raises(ConfigError, match=r"^Retry "):
         Retry(**settings)
 
 
@@ -337,7 +337,7 @@ def test_callbacks_that_are_no_list_at_all_are_refused_too(value: object) -> Non
 
 
 async def test_an_agent_without_run_says_what_to_write() -> None:
-    with pytest.raises(ConfigError, match="^Agent 'idle' has no `run`: write `async def run"):
+    with pytest.raises(ConfigError, match=r"^Agent 'idle' has no `run`: write `async def run"):
         await play(Agent("idle"))
 
 
@@ -398,7 +398,7 @@ def test_a_function_that_isn_t_async_is_refused(function: object) -> None:
 
 @pytest.mark.parametrize("function", [None, 5, "text", Greeter])
 def test_what_is_no_function_is_refused(function: object) -> None:
-    with pytest.raises(ConfigError, match="^FunctionAgent 'a' needs an async function of the context, not "):
+    with pytest.raises(ConfigError, match=r"^FunctionAgent 'a' needs an async function of the context, not "):
         FunctionAgent("a", function)
 
 
@@ -439,7 +439,7 @@ def test_the_decorator_without_settings_in_its_parentheses_is_the_same() -> None
 
 
 def test_the_decorator_needs_a_name_where_the_function_has_none() -> None:
-    with pytest.raises(ConfigError, match="^FunctionAgent needs a name"):
+    with pytest.raises(ConfigError, match=r"^FunctionAgent needs a name"):
         agent(functools.partial(greet, "hello"))
     assert agent(name="a")(functools.partial(greet, "hello")).name == "a"
 
@@ -480,7 +480,7 @@ def test_a_loop_goes_round_a_whole_number_of_times(value: object) -> None:
 
 
 def test_a_loop_s_condition_is_a_function() -> None:
-    with pytest.raises(ConfigError, match="^LoopAgent 'l': until must be a function of the context"):
+    with pytest.raises(ConfigError, match=r"^LoopAgent 'l': until must be a function of the context"):
         LoopAgent("l", [says("a")], until="done")
 
 
@@ -493,7 +493,9 @@ class Quiet(Agent):
 
 
 def test_a_loop_that_could_never_end_is_refused() -> None:
-    with pytest.raises(ConfigError, match="^LoopAgent 'l' could never end: nothing in it can escalate; give it max_it"):
+    with pytest.raises(
+        ConfigError, match=r"^LoopAgent 'l' could never end: nothing in it can escalate; give it max_it"
+    ):
         LoopAgent("l", [SequentialAgent("s", [Quiet("q")])])
     for settings in ({"max_iterations": 1}, {"until": lambda ctx: True}, {"timeout": 5}):
         assert LoopAgent("l", [Quiet("q")], **settings).name == "l"
@@ -542,5 +544,5 @@ def test_a_tool_is_named_like_an_agent() -> None:
     tool = Search("look-up", description="Looks up.")
     assert (tool.name, tool.description) == ("look-up", "Looks up.")
     for name in ("", "a.b", "user", None):
-        with pytest.raises(ConfigError, match="^Search "):
+        with pytest.raises(ConfigError, match=r"^Search "):
             Search(name)

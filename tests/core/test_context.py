@@ -33,7 +33,7 @@ from agentflow import (
     agent,
 )
 from agentflow.events import AgentStart
-from tests.core.actors import Played, hears, play, read, says, sleeps, writes
+from tests.core.actors import Played, hears, play, read, says, sleeps, writes, yields
 
 Turn = Callable[[InvocationContext], Awaitable[None]]
 
@@ -228,7 +228,7 @@ async def test_lifecycle_events_are_the_framework_s_own() -> None:
     async def turn(ctx: InvocationContext) -> None:
         await ctx.emit(Event(lifecycle=AgentStart("a")))
 
-    with pytest.raises(InvalidEvent, match="^agent 'a' emitted a lifecycle event; those are the framework's own\n"):
+    with pytest.raises(InvalidEvent, match=r"^agent 'a' emitted a lifecycle event; those are the framework's own\n"):
         await play_turn(turn)
 
 
@@ -266,8 +266,8 @@ async def test_an_artifact_is_saved_in_versions_and_each_is_told_in_an_event() -
         assert await ctx.load_artifact("notes.txt") is None
         assert await ctx.save_artifact("notes.txt", "one") == 1
         assert await ctx.save_artifact("notes.txt", b"two", mime_type="text/markdown") == 2
-        for artifact in (await ctx.load_artifact("notes.txt"), await ctx.load_artifact("notes.txt", version=1)):
-            seen.append((artifact.version, artifact.text, artifact.mime_type))
+        latest, first = await ctx.load_artifact("notes.txt"), await ctx.load_artifact("notes.txt", version=1)
+        seen.extend((artifact.version, artifact.text, artifact.mime_type) for artifact in (latest, first))
         assert await ctx.load_artifact("notes.txt", version=3) is None
 
     store = InMemoryArtifactService()
@@ -307,7 +307,7 @@ async def test_only_agents_can_be_run(value: object) -> None:
     async def turn(ctx: InvocationContext) -> None:
         await ctx.run(value)
 
-    with pytest.raises(ConfigError, match="^agent 'a' can only run agents, not "):
+    with pytest.raises(ConfigError, match=r"^agent 'a' can only run agents, not "):
         await play_turn(turn)
 
 
@@ -367,6 +367,26 @@ async def test_leaving_a_watched_child_with_an_error_stops_it_and_raises_that_er
     assert stopped == ["editor.a"]
 
 
+async def test_several_children_may_be_watched_at_once() -> None:
+    @agent(sub_agents=[says("a", "one", "two"), says("b", "eins", "zwei", "drei")])
+    async def editor(ctx: InvocationContext) -> None:
+        a, b = ctx.agent.sub_agents
+        async with ctx.open(a) as first, ctx.open(b) as second:
+            async for event in first:
+                await ctx.emit(event)
+                await ctx.emit(await anext(second))
+            assert first.outcome.ok
+
+    assert (await play(editor)).texts == ["one", "eins", "two", "zwei"]
+
+
+async def test_streamed_pieces_that_nobody_reads_are_dropped() -> None:
+    async with Runner(yields("a", "word")) as runner, runner.run("go", session_id="s") as run:
+        assert (await run.wait()).text == "word"
+        session = await runner.sessions.get(run.session)
+    assert [event.text for event in session.events if event.text] == ["go", "word"]
+
+
 # After its turn
 
 
@@ -407,7 +427,7 @@ async def test_after_its_turn_a_context_is_of_no_use(method: str, how: str) -> N
     async def root(ctx: InvocationContext) -> None:
         with suppress(ValueError, AgentTimeout):
             await ctx.run(ctx.agent.sub_agents[0])
-        with pytest.raises(ContextEnded, match="^the turn of agent 'root.a' has ended, .*don't keep ctx"):
+        with pytest.raises(ContextEnded, match=r"^the turn of agent 'root.a' has ended, .*don't keep ctx"):
             await AFTER[method](kept[0])
 
     played = await play(root)
@@ -523,7 +543,9 @@ async def test_a_run_that_is_neither_coroutine_nor_generator_is_refused(value: o
         def run(self, ctx: InvocationContext):
             return value
 
-    with pytest.raises(InvalidEvent, match="^agent 'a': run must be an async function or an async generator; it gave "):
+    with pytest.raises(
+        InvalidEvent, match=r"^agent 'a': run must be an async function or an async generator; it gave "
+    ):
         await play(Odd("a"))
 
 
@@ -531,7 +553,7 @@ async def test_a_callable_object_that_isn_t_async_is_found_when_it_runs() -> Non
     class Plain:
         def __call__(self, ctx: InvocationContext) -> None: ...
 
-    with pytest.raises(InvalidEvent, match="^agent 'a': run must be an async function .* it gave None\n"):
+    with pytest.raises(InvalidEvent, match=r"^agent 'a': run must be an async function .* it gave None\n"):
         await play(FunctionAgent("a", Plain()))
 
 

@@ -3,6 +3,7 @@
 import copy
 import pickle
 
+import anyio
 import pytest
 
 import agentflow
@@ -20,6 +21,7 @@ from agentflow import (
     LimitExceeded,
     Limits,
     ParallelAgent,
+    Plugin,
     PluginError,
     Retry,
     RunError,
@@ -163,7 +165,7 @@ async def test_an_error_that_was_raised_again_keeps_the_place_where_it_came_from
 
 
 async def test_an_error_that_takes_no_note_and_has_no_words_is_raised_all_the_same() -> None:
-    class Mute(Exception):  # noqa: N818 - a stranger
+    class Mute(Exception):
         retryable = True
 
         def add_note(self, note: str) -> None:
@@ -239,3 +241,69 @@ async def test_an_error_of_ours_that_is_no_run_error_has_a_note_too() -> None:
     error, _ = await failure_of(SequentialAgent("s", [a]), new_id=lambda: "r")
     assert type(error) is InvalidEvent
     assert error.__notes__ == ["in agent 's.a' (run r)"]
+
+
+# Plugins
+
+
+class Strict(Plugin):
+    def __init__(self, hook: str, error: Exception) -> None:
+        self.error = error
+        setattr(type(self), hook, type(self).fail)
+
+    async def fail(self, *args: object) -> None:
+        raise self.error
+
+
+def failing(hook: str, error: Exception) -> Plugin:
+    """A plugin named `Strict` whose `hook` raises `error`."""
+    return type("Strict", (Strict,), {})(hook, error)
+
+
+@pytest.mark.parametrize("hook", ["on_user_message", "before_run", "on_event", "before_agent", "after_agent"])
+async def test_an_error_of_ours_that_a_plugin_raises_on_purpose_is_raised_as_itself(hook: str) -> None:
+    mine = LimitExceeded("enough", limit="cost", spent={"cost": 1.0})
+    error, _ = await failure_of(says("a", "one"), plugins=[failing(hook, mine)])
+    assert error is mine
+
+
+async def test_an_error_of_a_plugin_says_whose_turn_it_was() -> None:
+    error, _ = await failure_of(
+        ParallelAgent("p", [says("a", "one")]), plugins=[failing("after_agent", KeyError("k"))], new_id=lambda: "r"
+    )
+    assert type(error) is PluginError
+    assert str(error) == "plugin 'Strict' failed in after_agent: KeyError: 'k'"
+    assert (error.plugin, error.hook) == ("Strict", "after_agent")
+    assert (error.agent, error.branch, error.invocation_id) == ("p.a", "p.a", "r")
+    assert repr(error.__cause__) == "KeyError('k')"
+
+
+async def test_a_plugin_that_fails_to_close_is_named_when_the_others_are_closed() -> None:
+    closed = []
+
+    class Last(Plugin):
+        async def close(self) -> None:
+            closed.append("last")
+
+    with pytest.raises(PluginError, match="plugin 'Strict' failed in close: full") as caught:
+        await play(says("a", "one"), plugins=[failing("close", OSError("full")), Last()])
+    assert (caught.value.plugin, caught.value.hook, closed) == ("Strict", "close", ["last"])
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+async def test_a_plugin_that_takes_for_ever_to_close_is_given_up_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    closed = []
+
+    class Slow(Plugin):
+        async def close(self) -> None:
+            await anyio.sleep_forever()
+
+    class Last(Plugin):
+        async def close(self) -> None:
+            closed.append("last")
+
+    began = anyio.current_time()
+    assert (await play(says("a", "one"), plugins=[Slow(), Last()], teardown_timeout=3)).texts == ["one"]
+    assert anyio.current_time() - began == pytest.approx(3)
+    assert closed == ["last"]
+    assert "plugin 'Slow' was not closed within 3 s" in caplog.text
