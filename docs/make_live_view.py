@@ -73,7 +73,7 @@ async def draw(picture: Path) -> None:
     console.print(view)
     drawn = console.export_svg(title="agentflow run", theme=MONOKAI, unique_id="agentflow")
     drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)  # a page of ours loads nothing from elsewhere
-    picture.write_text(drawn.replace("Fira Code, monospace", "monospace"), encoding="utf-8")
+    await anyio.Path(picture).write_text(drawn.replace("Fira Code, monospace", "monospace"), encoding="utf-8")
 
 
 def main() -> None:

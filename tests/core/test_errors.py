@@ -16,6 +16,7 @@ from agentflow import (
     ContextEnded,
     Event,
     FunctionAgent,
+    InMemorySessionService,
     InvalidEvent,
     InvocationContext,
     LimitExceeded,
@@ -38,6 +39,7 @@ from agentflow import (
     agent,
     errors,
 )
+from agentflow.testing import FailingSessionService
 from tests.core.actors import fails, play, read, says, sleeps, writes
 
 PLACE = {"agent": "team.critic", "branch": "p.critic", "invocation_id": "e-1"}
@@ -241,6 +243,18 @@ async def test_an_error_of_ours_that_is_no_run_error_has_a_note_too() -> None:
     error, _ = await failure_of(SequentialAgent("s", [a]), new_id=lambda: "r")
     assert type(error) is InvalidEvent
     assert error.__notes__ == ["in agent 's.a' (run r)"]
+
+
+async def test_a_failure_that_could_not_be_stored_at_once_is_stored_with_what_comes_next(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = FailingSessionService(InMemorySessionService(), fail_at=4, calls={"append"})  # the end of a
+    error, events = await failure_of(SequentialAgent("s", [fails("a")]), sessions=store)
+    assert str(error) == "a failed"
+    told = [f"{event.lifecycle.name} {event.author}" for event in events if event.lifecycle]
+    assert told == ["agent_start s", "agent_start a", "agent_complete a", "agent_complete s"]
+    assert [event.lifecycle.error.message for event in events[-2:]] == ["a failed", "a failed"]
+    assert "the end of agent 's.a' could not be stored yet" in caplog.text
 
 
 # Plugins
