@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from agentflow.events import Actions as Actions, ErrorInfo as ErrorInfo, Event as Event, Usage as Usage
     from agentflow.outcome import Outcome as Outcome
     from agentflow.policies import Limits as Limits, Retry as Retry
-    from agentflow.runner import Run as Run, Runner as Runner, RunResult as RunResult
+    from agentflow.run import Run as Run, RunResult as RunResult
+    from agentflow.runner import Runner as Runner
     from agentflow.services.artifacts import Artifact as Artifact, ArtifactService as ArtifactService
     from agentflow.services.inmemory import (
         InMemoryArtifactService as InMemoryArtifactService,
@@ -104,7 +105,8 @@ _HOMES = {
     "agentflow.events": ("Actions", "ErrorInfo", "Event", "Usage"),
     "agentflow.outcome": ("Outcome",),
     "agentflow.policies": ("Limits", "Retry"),
-    "agentflow.runner": ("Run", "RunResult", "Runner"),
+    "agentflow.run": ("Run", "RunResult"),
+    "agentflow.runner": ("Runner",),
     "agentflow.services.artifacts": ("Artifact", "ArtifactService"),
     "agentflow.services.inmemory": ("InMemoryArtifactService", "InMemoryMemoryService", "InMemorySessionService"),
     "agentflow.services.memory": ("MemoryHit", "MemoryService"),

@@ -316,7 +316,8 @@ class InvocationContext(Turn):
             event = self._stamp(event)
         fields = event.__dict__
         place = origin._place
-        pending = self._state.take_pending() if self._state is not None and origin is self else None
+        publishes = origin is self and not fields["partial"]
+        pending = self._state.take_pending() if self._state is not None and publishes else None
         try:
             if pending is not None:
                 fields["actions"] = with_pending(pending, fields["actions"])

@@ -7,26 +7,25 @@ import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import anyio
 from anyio.abc import TaskGroup
-from opentelemetry.trace import INVALID_SPAN, Span
 
 from agentflow import tracing
 from agentflow._hooks import Hooks, call_hook, plugin_name
 from agentflow._invocation import Invocation, Place, Scheduler
-from agentflow._streams import Channel, caller, clock, ticket_maker
+from agentflow._streams import Channel, clock, ticket_maker
 from agentflow._sync import SyncRun
 from agentflow._turn import Services, as_event, take_turn
-from agentflow.content import Part, as_parts, clean_text
+from agentflow.content import Part, as_parts
 from agentflow.core import Agent, InvocationContext, Plugin
 from agentflow.errors import ConfigError, PluginError, RunNotFound, SessionBusy
-from agentflow.events import Actions, AgentStart, Event, Usage, build_event
+from agentflow.events import Actions, AgentStart, Event, build_event
 from agentflow.outcome import Outcome
 from agentflow.policies import Limits, seconds
+from agentflow.run import Live, OnConsumerGone, Run, RunResult, end_runs
 from agentflow.services.artifacts import ArtifactService
 from agentflow.services.inmemory import (
     InMemoryArtifactService,
@@ -40,98 +39,12 @@ from agentflow.services.sessions import SessionKey, SessionService
 logger = logging.getLogger(__name__)
 
 Message = str | Part | Sequence[Part | str] | None
-RunStatus = Literal["pending", "running", "ok", "error", "cancelled"]
 OnBusy = Literal["wait", "reject"]
-OnConsumerGone = Literal["cancel", "detach", "drain"]
 
 _KEPT = 256
 """How many finished, detached runs a Runner keeps for `attach`."""
 
-_inside: ContextVar[tuple["_Live", ...]] = ContextVar("agentflow_runs", default=())
-
-
-@dataclass(slots=True, kw_only=True)
-class RunResult:
-    """What came of a run.
-
-    Attributes:
-        status: `ok`, `error` or `cancelled`.
-        text: The last words; see `Outcome.text`. Of a run that didn't end well, what it had said.
-        output: The last structured value, else the text.
-        outcomes: How each branch ended, by its dotted name.
-        usage: What models charged for.
-        error: What went wrong.
-        reason: Why it was cancelled.
-        duration: Seconds.
-    """
-
-    status: RunStatus
-    text: str
-    output: Any
-    outcomes: Mapping[str, Outcome]
-    usage: Usage
-    error: BaseException | None
-    reason: str
-    duration: float
-
-
-class _Live:
-    """One run as its Runner knows it. It outlives the handle and never refers to it."""
-
-    def __init__(self, invocation: Invocation, policy: OnConsumerGone, teardown_timeout: float) -> None:
-        self.invocation = invocation
-        self.policy = policy
-        self.teardown_timeout = teardown_timeout
-        self.scope = anyio.CancelScope()
-        self.done = anyio.Event()
-        self.status: RunStatus = "running"
-        self.error: BaseException | None = None
-        self.error_seen = False
-        self.result: RunResult | None = None
-        self.span: Span = INVALID_SPAN
-        self.root: InvocationContext | None = None
-        self.began = invocation.now()
-        self.detached = False
-        self.attached = True
-
-    def cancel(self, reason: str) -> None:
-        if not self.done.is_set():
-            if not self.invocation.stopping:
-                self.invocation.reason = clean_text(reason) or "cancelled"
-            self.invocation.stopping = True
-            self.scope.cancel()
-            self.invocation.channel.let_go()
-
-    def gone(self) -> None:
-        """The handle was dropped without leaving its block."""
-        if self.attached and not self.done.is_set():
-            self.attached = False
-            if self.policy == "cancel":
-                self.cancel("its handle was dropped")
-            self.detached = True
-            self.invocation.channel.stop_reading()
-
-    def unfinished(self) -> list[str]:
-        return sorted(ctx.path for ctx in self.invocation.active)
-
-
-async def _end(lives: Sequence[_Live], reason: str) -> None:
-    """Cancel runs, wait for them within their grace period, and report by name who refuses to end."""
-    for live in lives:
-        live.cancel(reason)
-    if not lives:
-        return
-    with anyio.move_on_after(lives[0].teardown_timeout, shield=True):
-        for live in lives:
-            await live.done.wait()
-    for live in lives:
-        if not live.done.is_set():
-            logger.error(
-                "run %s: still at work %g s after it was cancelled: %s. The Runner's exit waits for them",
-                live.invocation.id,
-                live.teardown_timeout,
-                ", ".join(live.unfinished()),
-            )
+_inside: ContextVar[tuple[Live, ...]] = ContextVar("agentflow_runs", default=())
 
 
 class _Turns:
@@ -174,182 +87,6 @@ class _Turns:
 
 
 _turns: "weakref.WeakKeyDictionary[SessionService, _Turns]" = weakref.WeakKeyDictionary()
-
-
-class Run:
-    """One run: enter it, iterate it, leave it.
-
-    `async with runner.run(...) as run: async for event in run: ...`. Iterating raises what the run raised, after its
-    last event. Leaving the block early does what `on_consumer_gone` says: by default the run is cancelled, and the
-    block is left when all of it has ended. It may be left, closed and cancelled from any task.
-
-    Attributes:
-        id: The run's id, from when the block is entered.
-        position: The `serial` of the last event that this handle gave.
-    """
-
-    def __init__(self, runner: "Runner", start: Callable[[], Any]) -> None:
-        self._runner = runner
-        self._start = start
-        self._live: _Live | None = None
-        self._backlog: deque[Event] = deque()
-        self._channel: Channel | None = None
-        self._entered = False
-        self._reader: int | None = None  # the task that reads
-        self._call: Callable[[Callable[[], None]], object] | None = None
-        self._replayed = 0  # what was stored up to here comes from the session, not from the channel
-        self.position = 0
-
-    async def __aenter__(self) -> Self:
-        if self._entered:
-            raise ConfigError("a run is entered once: call runner.run(...) again for another")
-        self._entered = True
-        self._live, self._backlog, self._replayed = await self._start()
-        if not self._backlog:
-            self._channel = self._live.invocation.channel
-        self._call = caller()
-        return self
-
-    def __del__(self) -> None:
-        live = self._live
-        if live is not None and self._call is not None and not live.done.is_set():
-            try:
-                self._call(live.gone)
-            except RuntimeError:  # the event loop has ended, and the run with it
-                logger.debug("run %s was dropped after its event loop", live.invocation.id)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._leave()  # noqa: ASYNC102 - what it waits for is shielded and bounded, but for a drain
-        live = self._known()
-        if live.error is not None and not live.error_seen and not live.detached:
-            live.error_seen = True
-            if error is None:
-                raise live.error
-            logger.error("run %s failed while it was left", live.invocation.id, exc_info=live.error)
-
-    async def aclose(self) -> None:
-        """What leaving the block does."""
-        if self._live is not None:
-            await self._leave()
-
-    async def _leave(self) -> None:
-        live = self._known()
-        self._call = None
-        if not live.attached:
-            return
-        self._channel = None
-        channel = live.invocation.channel
-        if live.done.is_set():
-            channel.stop_reading()
-        elif live.policy == "detach" and not live.invocation.stopping:
-            live.detached = True
-            channel.stop_reading()
-        elif live.policy == "drain" and not live.invocation.stopping:
-            channel.stop_reading()
-            try:
-                await live.done.wait()
-            finally:
-                await _end([live], "its consumer left")  # noqa: ASYNC102 - shielded and bounded
-        else:
-            await _end([live], "its consumer left")
-            channel.stop_reading()
-        live.attached = False
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Event:
-        channel = self._channel
-        if self._reader is None:
-            self._reader = anyio.get_current_task().id
-        if channel is not None:
-            while (event := channel.take() or await channel.receive()) is not None:
-                serial = event.__dict__["serial"]
-                if serial is None:
-                    return event
-                if serial > self._replayed:
-                    self.position = max(self.position, serial)
-                    return event
-        return self._other()
-
-    def _other(self) -> Event:
-        """What there is when the channel gives nothing: stored events first, the run's error or the end last."""
-        live = self._known()
-        if self._backlog:
-            event = self._backlog.popleft()
-            self.position = event.serial or self.position
-            if not self._backlog and live.attached:
-                self._channel = live.invocation.channel
-            return event
-        if live.error is not None and not live.error_seen:
-            live.error_seen = True
-            raise live.error
-        raise StopAsyncIteration
-
-    def _known(self) -> _Live:
-        if self._live is None:
-            raise ConfigError("enter the run first: async with runner.run(...) as run")
-        return self._live
-
-    @property
-    def id(self) -> str:
-        """The run's id (`invocation_id` of its events)."""
-        return self._known().invocation.id
-
-    @property
-    def session(self) -> SessionKey:
-        """The session it belongs to."""
-        return self._known().invocation.key
-
-    @property
-    def status(self) -> RunStatus:
-        """`pending` before the block is entered, then `running`, then how it ended."""
-        return self._live.status if self._live is not None else "pending"
-
-    @property
-    def usage(self) -> Usage:
-        """What models have charged so far."""
-        return self._known().invocation.usage
-
-    @property
-    def unfinished(self) -> list[str]:
-        """Paths of the agents whose turn has not ended."""
-        return self._known().unfinished()
-
-    @property
-    def result(self) -> RunResult:
-        """What came of it.
-
-        Raises:
-            ConfigError: It is still going on.
-        """
-        result = self._known().result
-        if result is None:
-            raise ConfigError("the run is still going on: read its events to the end, or `await run.wait()`")
-        return result
-
-    def cancel(self, reason: str = "cancelled") -> None:
-        """Stop the run: every agent is cancelled, the reason is stored, and the stream ends after the last event."""
-        self._known().cancel(reason)
-
-    async def wait(self) -> RunResult:
-        """Let the run end, and return what came of it. Events that nobody reads are dropped.
-
-        Called while another task reads, it leaves the reading to that one.
-
-        Raises:
-            Exception: What the run raised.
-        """
-        live = self._known()
-        if self._reader in (None, anyio.get_current_task().id):
-            live.invocation.channel.stop_reading()
-        await live.done.wait()
-        if live.error is not None and not live.error_seen:
-            live.error_seen = True
-            raise live.error
-        return self.result
 
 
 class Runner:
@@ -432,8 +169,8 @@ class Runner:
         self._scheduler = scheduler
         self._tasks: TaskGroup | None = None
         self._tracing: tracing.Tracing | None = None
-        self._live: dict[str, _Live] = {}
-        self._kept: OrderedDict[str, _Live] = OrderedDict()
+        self._live: dict[str, Live] = {}
+        self._kept: OrderedDict[str, Live] = OrderedDict()
 
     async def __aenter__(self) -> Self:
         if self._tasks is not None:
@@ -451,7 +188,7 @@ class Runner:
         self._tasks = None  # no new runs
         lives = list(self._live.values())
         if self._on_exit == "cancel" or error is not None:
-            await _end(lives, "its Runner ended")  # noqa: ASYNC102 - shielded and bounded
+            await end_runs(lives, "its Runner ended")  # noqa: ASYNC102 - shielded and bounded
         else:
             for live in lives:
                 if not live.attached:
@@ -522,7 +259,7 @@ class Runner:
         _one_of("on_consumer_gone", on_consumer_gone, ("cancel", "detach", "drain"))
         key = SessionKey(*check_key(self.app_name, user_id, session_id))
 
-        async def start() -> tuple[_Live, deque[Event], int]:
+        async def start() -> tuple[Live, deque[Event], int]:
             turns = _turns.get(self.sessions)
             if turns is None:
                 turns = _turns[self.sessions] = _Turns()
@@ -543,7 +280,7 @@ class Runner:
                 raise
             return live, deque(), 0
 
-        return Run(self, start)
+        return Run(start)
 
     def run_sync(
         self,
@@ -584,7 +321,7 @@ class Runner:
             ConfigError: On entering: someone reads it already.
         """
 
-        async def start() -> tuple[_Live, deque[Event], int]:
+        async def start() -> tuple[Live, deque[Event], int]:
             live = self._live.get(run_id) or self._kept.get(run_id)
             if live is None:
                 raise RunNotFound(f"this Runner has no run {run_id!r}: it ended long ago, or belongs to another Runner")
@@ -598,7 +335,7 @@ class Runner:
             backlog = (event for event in session.events if event.invocation_id == run_id and event.path)
             return live, deque(backlog), session.version
 
-        return Run(self, start)
+        return Run(start)
 
     def _running_group(self) -> TaskGroup:
         if self._tasks is None:
@@ -607,7 +344,7 @@ class Runner:
 
     def _make(
         self, key: SessionKey, state: dict[str, Any], lookahead: int, limits: Limits, policy: OnConsumerGone
-    ) -> _Live:
+    ) -> Live:
         if self._tracing is None and (tracing.enabled() or tracing.metering()):
             self._tracing = tracing.Tracing()
         run = Invocation(
@@ -628,12 +365,12 @@ class Runner:
         run.state = state
         if self._hooks.having("on_event"):
             run.on_event = self._on_event
-        live = _Live(run, policy, self.teardown_timeout)
+        live = Live(run, policy, self.teardown_timeout)
         if run.tracing is not None:
             live.span = run.tracing.start_run(self.app_name, run.id, key.session_id, key.user_id)
         return live
 
-    async def _host(self, live: _Live, turns: _Turns, parts: tuple[Part, ...], state: dict[str, Any]) -> None:
+    async def _host(self, live: Live, turns: _Turns, parts: tuple[Part, ...], state: dict[str, Any]) -> None:
         """The task that a run lives in."""
         run = live.invocation
         _inside.set((*_inside.get(), live))
@@ -661,7 +398,7 @@ class Runner:
             turns.give(run.key)
             live.done.set()
 
-    async def _work(self, live: _Live, root: InvocationContext, parts: tuple[Part, ...], state: dict[str, Any]) -> None:
+    async def _work(self, live: Live, root: InvocationContext, parts: tuple[Part, ...], state: dict[str, Any]) -> None:
         run, hooks = live.invocation, self._hooks
         run.user_content = parts
         replaced = await hooks.first("on_user_message", root, parts)
@@ -682,7 +419,7 @@ class Runner:
         else:
             await take_turn(root, AgentStart(self.agent.name, type(self.agent).__name__))
 
-    async def _last_words(self, live: _Live, root: InvocationContext) -> None:
+    async def _last_words(self, live: Live, root: InvocationContext) -> None:
         """Commit what was deferred and let plugins know; shielded, each plugin within its time."""
         try:
             await live.invocation.flush()
@@ -697,7 +434,7 @@ class Runner:
             if scope.cancelled_caught:
                 logger.error("plugin %r: after_run took longer than %g s", plugin_name(plugin), self.teardown_timeout)
 
-    def _settle(self, live: _Live, root: InvocationContext) -> None:
+    def _settle(self, live: Live, root: InvocationContext) -> None:
         """Say how the run ended, and close its stream."""
         run = live.invocation
         run.spent.seconds = run.now() - live.began

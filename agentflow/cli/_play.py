@@ -20,7 +20,8 @@ from agentflow.cli._views import JsonView, PlainView, ReaderGone, View
 from agentflow.core import Agent
 from agentflow.errors import AgentflowError, ConfigError
 from agentflow.policies import Limits
-from agentflow.runner import Run, Runner, RunStatus
+from agentflow.run import Run, RunStatus
+from agentflow.runner import Runner
 
 Backend = Literal["asyncio", "trio"]
 

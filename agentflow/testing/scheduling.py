@@ -18,7 +18,8 @@ from agentflow._invocation import Scheduler
 from agentflow.core import Agent
 from agentflow.errors import AgentflowError, ConfigError
 from agentflow.events import Event
-from agentflow.runner import Message, Runner, RunResult
+from agentflow.run import RunResult
+from agentflow.runner import Message, Runner
 from agentflow.testing.clock import FakeClock, counting_ids
 
 logger = logging.getLogger(__name__)
