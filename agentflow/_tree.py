@@ -129,7 +129,7 @@ def check_name(name: object, kind: str) -> None:
         raise ConfigError(f"{kind} needs a name, not {name!r}")
     if name in RESERVED:
         raise ConfigError(f"{kind} can't be named {name!r}: that name is reserved")
-    if not name.replace("-", "_").isidentifier():
+    if name.startswith("-") or not name.replace("-", "_").isidentifier():
         raise ConfigError(
             f"{kind} can't be named {name!r}: use letters, digits, '_' and '-', beginning with a letter "
             "('.' and '#' are what branches are written with)"

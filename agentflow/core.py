@@ -95,7 +95,7 @@ class Agent(Node):
             fields["retry"] = Retry(attempts=self.retry)
         for name in ("before_agent", "after_agent"):
             value = fields[name]
-            fields[name] = (value,) if callable(value) else tuple(value)
+            fields[name] = (value,) if callable(value) else tuple(value) if isinstance(value, Sequence) else (None,)
             if not all(callable(callback) for callback in fields[name]):
                 raise ConfigError(f"{owner}: {name} must be a function of the context, or a list of them")
 

@@ -46,13 +46,20 @@ class Retry:
     factor: float = 2.0
     max_delay: float = 60.0
     jitter: float = 0.0
-    on: tuple[type[Exception], ...] | Callable[[Exception], bool] | None = None
+    on: type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], bool] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.attempts, bool) or not isinstance(self.attempts, int) or self.attempts < 1:
             raise ConfigError(f"Retry attempts must be a whole number of at least 1, not {self.attempts!r}")
-        if self.delay < 0 or self.max_delay < 0 or self.factor < 1 or not 0 <= self.jitter <= 1:
+        numbers = (self.delay, self.max_delay, self.factor, self.jitter)
+        good = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in numbers)
+        if not good or not (self.delay >= 0 and self.max_delay >= 0 and self.factor >= 1 and 0 <= self.jitter <= 1):
             raise ConfigError(f"Retry needs delay and max_delay >= 0, factor >= 1 and jitter from 0 to 1: {self!r}")
+        on = (self.on,) if isinstance(self.on, type) else tuple(self.on) if isinstance(self.on, list) else self.on
+        if isinstance(on, tuple) and all(isinstance(kind, type) and issubclass(kind, Exception) for kind in on):
+            object.__setattr__(self, "on", on)
+        elif on is not None and not callable(on):
+            raise ConfigError(f"Retry on must be exception types or a function of the exception, not {self.on!r}")
 
     def covers(self, error: Exception) -> bool:
         """Whether this error is one to try again after."""
@@ -61,7 +68,7 @@ class Retry:
             return not isinstance(error, AgentflowError) or (
                 isinstance(error, (ServiceError, TimeoutError)) and getattr(error, "retryable", True)
             )
-        if isinstance(self.on, tuple):
+        if isinstance(self.on, (tuple, type)):
             return isinstance(error, self.on)
         return self.on(error)
 
@@ -92,7 +99,7 @@ class Limits:
     def __post_init__(self) -> None:
         for name in ("model_calls", "tokens", "cost", "seconds", "events"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
                 raise ConfigError(f"Limits({name}=...) must be above 0, or None for no limit, not {value!r}")
 
 

@@ -281,12 +281,13 @@ def live(*, branches: int, how: Literal["traced", "rss"], backend: str) -> Sampl
             listed = await sessions.list(runner.app_name)
             session = await sessions.get(listed[0].key)
             assert session is not None
-            kept = _weight(session.events)
+            events = session.events
+            kept = _weight(events)
             gate.set()
         return {
             "bytes": (used - kept) / branches,
             "stored": kept / branches,
-            "events": len(session.events) / branches,
+            "events": len(events) / branches,
         }
 
     return run_on(backend, main)

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
-from inspect import isasyncgenfunction, iscoroutinefunction, unwrap
+from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import overload
 
 from agentflow.core import Agent, Callback, InvocationContext
@@ -47,7 +47,7 @@ class FunctionAgent(Agent):
         super().__init__(
             name,
             sub_agents=sub_agents,
-            description=description or (getattr(function, "__doc__", None) or "").strip().split("\n")[0],
+            description=description or _first_line(function),
             timeout=timeout,
             retry=retry,
             before_agent=before_agent,
@@ -61,9 +61,9 @@ class FunctionAgent(Agent):
         function: object = self.function
         if not callable(function) or isinstance(function, type):
             raise ConfigError(f"FunctionAgent {self.name!r} needs an async function of the context, not {function!r}")
-        while isinstance(function, partial):
-            function = function.func
-        plain = unwrap(function) if callable(function) else function
+        plain: object = function
+        while isinstance(plain, partial):
+            plain = plain.func
         call = vars(type(plain)).get("__call__")
         kinds = (iscoroutinefunction, isasyncgenfunction)
         if not any(kind(plain) or kind(call) for kind in kinds) and getattr(plain, "__code__", None) is not None:
@@ -75,6 +75,13 @@ class FunctionAgent(Agent):
     def run(self, ctx: InvocationContext) -> Awaitable[None] | AsyncIterator[Event]:
         """Take a turn."""
         return self.function(ctx)
+
+
+def _first_line(function: object) -> str:
+    """The first line of a function's docstring; what wraps it has none to speak of."""
+    while isinstance(function, partial):
+        function = function.func
+    return (getattr(function, "__doc__", None) or "").strip().split("\n")[0]
 
 
 @overload

@@ -86,7 +86,7 @@ async def test_a_callback_that_returns_something_else_is_an_error_that_says_so()
         "name",
         [3],
         [None],
-        pytest.param(3, marks=pytest.mark.xfail(strict=True, reason="bug 18: a TypeError from inside")),
+        3,
     ],
 )
 def test_what_is_no_callback_is_refused(bad) -> None:

@@ -28,7 +28,6 @@ def test_names_that_can_t_be_are_refused(name) -> None:
             make()
 
 
-@pytest.mark.xfail(strict=True, reason="bug 19: '-a' is taken, though a name begins with a letter")
 def test_a_name_begins_with_a_letter() -> None:
     with pytest.raises(ConfigError, match="beginning with a letter"):
         says("-a")
