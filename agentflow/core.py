@@ -47,7 +47,7 @@ class Agent(Node):
         retry: What to do when a turn fails; a number is how often to try in all.
         before_agent: Called with the context before each turn, in order. The first to return text or an event ends
             the turn with that.
-        after_agent: Called after a turn that went well; what they return is emitted too.
+        after_agent: Called after a turn that went well, in order; what the first to say something says is emitted too.
 
     Raises:
         ConfigError: A malformed, reserved or repeated name, or a child that has a parent already.
@@ -92,7 +92,10 @@ class Agent(Node):
             raise ConfigError(f"{type(self).__name__}.__init__ must call super().__init__(name, ...)")
         fields["timeout"] = seconds(self.timeout, f"{owner}: timeout")
         if self.retry is not None and not isinstance(self.retry, Retry):
-            fields["retry"] = Retry(attempts=self.retry)
+            try:
+                fields["retry"] = Retry(attempts=self.retry)
+            except ConfigError as error:
+                raise ConfigError(f"{owner}: {error}") from None
         for name in ("before_agent", "after_agent"):
             value = fields[name]
             fields[name] = (value,) if callable(value) else tuple(value) if isinstance(value, Sequence) else (None,)
@@ -417,6 +420,7 @@ class InvocationContext(Turn):
 
     async def flush(self) -> None:
         """Publish pending state writes now, in an event that has nothing else."""
+        self._check()
         if self._state is not None and self._state._pending:
             await self.emit(self.event())
 

@@ -5,7 +5,7 @@ import operator
 import anyio
 
 from agentflow import Agent, Event, InvocationContext, LoopAgent, ParallelAgent, Retry, SequentialAgent
-from tests.core.actors import escalates, fails, flaky, says, sleeps, writes, yields
+from tests.core.actors import escalates, fails, flaky, refuses, says, sleeps, writes, yields
 
 
 class Editor(Agent):
@@ -107,6 +107,22 @@ TREES: dict[str, Agent] = {
         says("d", "after"),
     ),
     "team": Team("team", sub_agents=[yields("a", "one", "two"), says("b", "x"), Cleaner("c")]),
+    "crowd": ParallelAgent(
+        "crowd",
+        [
+            Team(
+                "t",
+                sub_agents=[
+                    fails("a", "w"),
+                    ParallelAgent("p", [says("b", "x"), sleeps("c", 5)]),
+                    Cleaner("d"),
+                    SequentialAgent("s", [refuses("e", "u")]),
+                ],
+            ),
+            Team("v", sub_agents=[yields("f", "k"), writes("g", n=1)]),
+        ],
+        on_error="collect",
+    ),
     "retries": LoopAgent(
         "retries",
         [
