@@ -181,7 +181,7 @@ class Invocation:
                 text = part.text
                 if type(text) is str and text.isascii() and len(text) < self._plain_chars and "\x00" not in text:
                     return  # plain words, in an event of our own making: nearly all events
-        size = clean_event(event, f"agent {path!r}")
+        size = clean_event(event, f"agent {path!r}" if path else "the user's message")
         if size * 6 > self.max_event_bytes:  # six bytes are the most that JSON makes of one character
             exact = len(event.to_json().encode())
             if exact > self.max_event_bytes:
@@ -222,7 +222,7 @@ class Invocation:
         if turn == self._answered + 1:  # always, in a store that answers at once
             self._answered = turn
             if actions is not None:
-                self._publish(place, actions, temp)
+                self._publish(actions, temp)
             if self._note is not None:
                 self._note(event)
             if push and self.channel.reading:
@@ -332,7 +332,7 @@ class Invocation:
             rows, ticket = self._early.pop(self._answered)
             for row in rows:
                 if row.event.actions is not None:
-                    self._publish(row.place, row.event.actions, row.temp)
+                    self._publish(row.event.actions, row.temp)
                 if self._note is not None:
                     self._note(row.event)
                 if row.push and self.channel.reading:
@@ -357,9 +357,8 @@ class Invocation:
         reducer = reducing(place.groups, key)
         if key in actions.state_delta and reducer is not None:
             value = actions.state_delta.pop(key)
-            if key.startswith(TEMP):
-                reducer[0].contribute(reducer[1], key, value)  # never stored, so not in the event
-            else:
+            reducer[0].contribute(reducer[1], key, value)  # may raise: the reducer is the user's
+            if not key.startswith(TEMP):
                 actions.contributions[key] = value
             return
         for group, index in place.groups:
@@ -381,7 +380,7 @@ class Invocation:
                 )  # fmt: skip
             group.writers[key] = (index, place.branch)
 
-    def _publish(self, place: Place, actions: Actions, temp: dict[str, Any] | None) -> None:
+    def _publish(self, actions: Actions, temp: dict[str, Any] | None) -> None:
         state = self.state
         state.update(actions.state_delta)
         for key in actions.state_removed:
@@ -391,10 +390,6 @@ class Invocation:
                 state.pop(key, None)
             else:
                 state[key] = value
-        for key, value in actions.contributions.items():
-            found = reducing(place.groups, key)
-            if found is not None:
-                found[0].contribute(found[1], key, value)
 
     def out_of(self, limit: str, place: Place, path: str) -> LimitExceeded:
         """The error for a budget that ran out."""

@@ -22,6 +22,7 @@ class SyncRun:
         self._backend = backend
         self._begun = False
         self._result: Any = None
+        self._error: Exception | None = None
 
     def __iter__(self) -> Iterator[Event]:
         if self._begun:
@@ -43,6 +44,9 @@ class SyncRun:
                 with portal.wrap_async_context_manager(run):
                     while (event := portal.call(_next, run)) is not None:
                         yield event
+            except Exception as error:
+                self._error = error
+                raise
             finally:
                 if run.status != "pending":
                     self._result = run.result
@@ -57,6 +61,8 @@ class SyncRun:
         if not self._begun:
             for _ in self:
                 pass
+        if self._error is not None:
+            raise self._error
         if self._result is None:
             raise ConfigError("the run is still going on: read its events to the end")
         return self._result

@@ -62,7 +62,9 @@ class Retry:
             raise ConfigError(f"Retry on must be exception types or a function of the exception, not {self.on!r}")
 
     def covers(self, error: Exception) -> bool:
-        """Whether this error is one to try again after."""
+        """Whether this error is one to try again after; of a group, whether all in it are."""
+        if isinstance(error, ExceptionGroup):
+            return all(self.covers(one) for one in error.exceptions)
         if self.on is None:
             # A service may recover and a step's own time may suffice next time; the rest of our errors are verdicts.
             return not isinstance(error, AgentflowError) or (

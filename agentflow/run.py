@@ -127,6 +127,7 @@ class Run:
         self._backlog: deque[Event] = deque()
         self._channel: Channel | None = None
         self._entered = False
+        self._left = False
         self._reader: int | None = None  # the task that reads
         self._call: Callable[[Callable[[], None]], object] | None = None
         self._replayed = 0  # what was stored up to here comes from the session, not from the channel
@@ -169,8 +170,9 @@ class Run:
     async def _leave(self) -> None:
         live = self._known()
         self._call = None
-        if not live.attached:
+        if self._left or not live.attached:  # attached, perhaps, by another handle since
             return
+        self._left = True
         self._channel = None
         channel = live.invocation.channel
         if live.done.is_set():

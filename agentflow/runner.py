@@ -21,7 +21,7 @@ from agentflow._sync import SyncRun
 from agentflow._turn import Services, as_event, take_turn
 from agentflow.content import Part, as_parts
 from agentflow.core import Agent, InvocationContext, Plugin
-from agentflow.errors import ConfigError, PluginError, RunNotFound, SessionBusy
+from agentflow.errors import CommitUnknown, ConfigError, PluginError, RunNotFound, SessionBusy
 from agentflow.events import Actions, AgentStart, Event, build_event
 from agentflow.outcome import Outcome
 from agentflow.policies import Limits, seconds
@@ -58,7 +58,7 @@ class _Turns:
         if key not in self.holders:
             self.holders[key] = who
             return
-        if any(live.invocation.key == key for live in _inside.get()):
+        if any(live.invocation.key == key and not live.done.is_set() for live in _inside.get()):
             raise SessionBusy(
                 f"session {key.session_id!r} is held by the run that this one is started from: it would wait for itself"
             )
@@ -329,7 +329,12 @@ class Runner:
                 raise ConfigError(f"run {run_id!r} is being read already")
             live.attached, live.detached = True, False
             live.invocation.channel.start_reading()
-            session = await self.sessions.get(live.invocation.key, after=after)
+            try:
+                session = await self.sessions.get(live.invocation.key, after=after)
+            except BaseException:
+                live.attached, live.detached = False, True
+                live.invocation.channel.stop_reading()
+                raise
             if session is None:
                 return live, deque(), 0
             backlog = (event for event in session.events if event.invocation_id == run_id and event.path)
@@ -409,7 +414,7 @@ class Runner:
         if parts or state:
             event = build_event(run.new_id(), run.id, run.time(), "user", "", "", None, parts)
             event.__dict__["actions"] = Actions(state) if state else None
-            run.clean(event, "the user's message")
+            run.clean(event, "")
             run.user_content = event.parts
             run.spent.events -= 1
             await run.commit(root._place, event, push=False)
@@ -421,10 +426,15 @@ class Runner:
 
     async def _last_words(self, live: Live, root: InvocationContext) -> None:
         """Commit what was deferred and let plugins know; shielded, each plugin within its time."""
-        try:
-            await live.invocation.flush()
-        except Exception as error:
-            live.error = live.error or error
+        with anyio.move_on_after(self.teardown_timeout) as scope:
+            try:
+                await live.invocation.flush()
+            except Exception as error:
+                live.error = live.error or error
+        if scope.cancelled_caught:
+            live.error = live.error or CommitUnknown(
+                f"the session store didn't answer within {self.teardown_timeout:g} s"
+            )
         for plugin in self._hooks.having("after_run"):
             with anyio.move_on_after(self.teardown_timeout) as scope:
                 try:

@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from copy import deepcopy
 from typing import Any, Literal
 
-from agentflow.errors import ConfigError
+from agentflow.errors import ConfigError, ContextEnded
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,15 @@ class Group:
     def contribute(self, index: int, key: str, value: Any) -> None:
         """Add `value` to what child `index` brings to `key`."""
         own = self.contributions.setdefault(index, {})
-        own[key] = self.reducers[key](own[key], value) if key in own else value
+        own[key] = self.join(key, own[key], value) if key in own else value
+
+    def join(self, key: str, left: Any, right: Any) -> Any:
+        """Apply the reducer of `key`, which may change what it is given: what is stored already mustn't change."""
+        try:
+            return self.reducers[key](deepcopy(left), deepcopy(right))
+        except Exception as error:
+            error.add_note(f"in the reducer for state key {key!r} of ParallelAgent {self.name!r}")
+            raise
 
     def forget(self, index: int) -> None:
         """Drop what child `index` brought: its attempt failed."""
@@ -60,7 +69,7 @@ class Group:
         folded: dict[str, Any] = {}
         for index in sorted(indices):
             for key, value in self.contributions.get(index, {}).items():
-                folded[key] = self.reducers[key](folded[key], value) if key in folded else value
+                folded[key] = self.join(key, folded[key], value) if key in folded else value
         return folded
 
 
@@ -126,12 +135,12 @@ class State(MutableMapping[str, Any]):
         for group, index in reversed(self._groups):  # what each outer branch brought, then what this one did
             own = group.contributions.get(index)
             if own is not None and key in own:
-                value = own[key] if value is REMOVED else group.reducers[key](value, own[key])
+                value = own[key] if value is REMOVED else group.join(key, value, own[key])
         if pending is not _ABSENT and reducer is not None:
-            return pending if value is REMOVED else reducer[0].reducers[key](value, pending)
+            return pending if value is REMOVED else reducer[0].join(key, value, pending)
         if value is REMOVED:
             raise KeyError(key)
-        return value
+        return deepcopy(value) if isinstance(value, (list, dict)) else value  # no change in place
 
     def __setitem__(self, key: str, value: Any) -> None:
         self._check(key)
@@ -140,7 +149,7 @@ class State(MutableMapping[str, Any]):
         elif key in self._pending and self._pending[key] is not REMOVED:
             reducer = reducing(self._groups, key) if self._groups else None
             if reducer is not None:
-                value = reducer[0].reducers[key](self._pending[key], value)
+                value = reducer[0].join(key, self._pending[key], value)
         self._pending[key] = value
 
     def __delitem__(self, key: str) -> None:
@@ -153,7 +162,7 @@ class State(MutableMapping[str, Any]):
 
     def _check(self, key: str) -> None:
         if not self._writable:
-            raise ConfigError(f"state can't be written here ({key!r}): the agent's turn has ended")
+            raise ContextEnded(f"state can't be written any more ({key!r}): the agent's turn has ended")
         if not isinstance(key, str) or not key:
             raise ConfigError(f"a state key must be a string that isn't empty, not {key!r}")
 

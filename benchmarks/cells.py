@@ -14,6 +14,7 @@ DEPTHS = (1, 2, 4, 8, 16)
 STORED = (100, 20_000)
 LENGTHS = (1_000, 3_000, 10_000, 30_000, 100_000)
 IMPORT_FLOOR = "import anyio; from pydantic import BaseModel; import opentelemetry.trace"
+IMPORT_USED = "from agentflow import Event, FunctionAgent, ParallelAgent, Runner, SequentialAgent"
 NEVER_IMPORTED = [
     "anthropic", "sqlalchemy", "sqlite3", "psycopg", "asyncpg", "aiosqlite", "opentelemetry.sdk",
 ]  # fmt: skip
@@ -182,7 +183,11 @@ def _live(backend: str, branches: int) -> Iterator[Cell]:
 
 
 def _imports() -> Iterator[Cell]:
-    for name, statement in (("floor", IMPORT_FLOOR), ("agentflow", "import agentflow")):
+    for name, statement in (
+        ("floor", IMPORT_FLOOR),
+        ("agentflow", "import agentflow"),
+        ("agentflow, used", IMPORT_USED),
+    ):
         yield Cell(
             module="benchmarks.floors",
             function="imports",

@@ -76,6 +76,7 @@ def _targets() -> Iterator[Target]:
     for kind in ("custom", "tree", "llm"):
         yield Target(f"build {kind}, x google-adk", _within(f"build {kind}", "agentflow", "google-adk"), 1.0)
     yield Target("import, x pydantic + anyio + opentelemetry.trace", _within("import", "agentflow", "floor"), 1.3)
+    yield Target("import of what a program uses, x the same", _within("import", "agentflow, used", "floor"), 1.3)
     yield Target("import, modules that must stay out", _forbidden, 0)
     for group in (f"stop {branches} {state}" for branches in (100, 1000) for state in ("waiting", "busy")):
         yield Target(f"{group}: bodies ended, x bare (slowest way)", _slowest_stop(group, "cpu"), 1.5)
@@ -136,4 +137,4 @@ def _live(results: Results) -> Spread | None:
 
 
 def _forbidden(results: Results) -> Spread | None:
-    return results.spread(_key("import", "agentflow", "asyncio"), "forbidden")
+    return results.spread(_key("import", "agentflow, used", "asyncio"), "forbidden")

@@ -1,6 +1,7 @@
 """Again and again."""
 
 from collections.abc import Callable, Sequence
+from inspect import iscoroutinefunction
 
 from agentflow._turn import LoopFrame
 from agentflow.core import Agent, Callback, InvocationContext
@@ -68,8 +69,8 @@ class LoopAgent(Agent):
             raise ConfigError(f"LoopAgent {self.name!r} needs at least one sub-agent")
         if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
             raise ConfigError(f"LoopAgent {self.name!r}: max_iterations must be at least 1, or None, not {most!r}")
-        if self.until is not None and not callable(self.until):
-            raise ConfigError(f"LoopAgent {self.name!r}: until must be a function of the context")
+        if self.until is not None and (not callable(self.until) or iscoroutinefunction(self.until)):
+            raise ConfigError(f"LoopAgent {self.name!r}: until must be a function of the context, not an async one")
         if most is None and self.until is None and self.timeout is None:
             inside = [agent for child in self.sub_agents for agent in child.walk()]
             if all(agent.directs_others for agent in inside):
@@ -81,6 +82,7 @@ class LoopAgent(Agent):
     async def run(self, ctx: InvocationContext) -> None:
         """Take a turn."""
         iteration = 0
+        await ctx.flush()
         while iteration != self.max_iterations:
             iteration += 1
             frame = LoopFrame(self.name, ctx._loop)
@@ -91,8 +93,11 @@ class LoopAgent(Agent):
                     await inner.run(child)
                     if inner.halted():
                         return
-                if self.until is not None and self.until(inner):
-                    return
+                if self.until is not None:
+                    enough = self.until(inner)
+                    await inner.flush()
+                    if enough:
+                        return
             finally:
                 inner.ended = True
                 ctx._said, ctx._links = inner._said or ctx._said, inner._links

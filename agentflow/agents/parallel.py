@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
 from functools import partial
+from inspect import iscoroutinefunction
 from typing import Literal
 
 import anyio
@@ -114,6 +115,8 @@ class ParallelAgent(Agent):
         if isinstance(self.stop_when, int):
             if _whole(self.stop_when, f"{owner}: stop_when") > count:
                 raise ConfigError(f"{owner}: stop_when={self.stop_when} successes, but it has {count} sub-agents")
+        elif iscoroutinefunction(self.stop_when):
+            raise ConfigError(f"{owner}: stop_when must be a plain function of an event, not an async one")
         elif self.stop_when not in ("all", "first_success", "escalation") and not callable(self.stop_when):
             raise ConfigError(
                 f"{owner}: stop_when must be 'all', 'first_success', 'escalation', a number or a function of an event, "
@@ -131,6 +134,13 @@ def _whole(value: object, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(f"{what} must be a whole number of at least 1, not {value!r}")
     return value
+
+
+def _fatal(error: BaseException | None) -> bool:
+    """Whether it is a failure of the run; of a group, whether one in it is."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(_fatal(one) for one in error.exceptions)
+    return isinstance(error, _FATAL)
 
 
 class _Fan:
@@ -153,6 +163,7 @@ class _Fan:
         self.successes = 0
         self.failures = 0
         self.failed = False
+        self.broken: Exception | None = None
         self.winner = ""
         self.settled = False  # the goal is reached: who still runs has lost
         self.began = ctx._run.now()
@@ -163,6 +174,7 @@ class _Fan:
     async def run(self) -> None:
         agent, ctx, run = self.agent, self.ctx, self.ctx._run
         names = [child.name for child in self.children]
+        await ctx.flush()
         opened = ctx.lifecycle(
             ScatterStart(
                 agent.name, len(names), names, summary(ctx.user_text), agent.branch_timeout, agent.max_concurrency
@@ -181,8 +193,9 @@ class _Fan:
             ctx._said, ctx._links = self.results(), self.spans()
             closed = ctx.lifecycle(self.gather(hidden=not self.failed), actions)
             await run.tell(closed, ctx, ctx._place, ctx._timers, wait=not self.failed)
-        except BaseException:  # cancelled from outside: how it ended is told with the cancelled turns
-            self.group.reason = self.group.reason or run.reason or "cancelled"
+        except BaseException as error:  # cancelled from outside: how it ended is told with the cancelled turns
+            how = f"{type(error).__name__}" if isinstance(error, Exception) else "cancelled"
+            self.group.reason = self.group.reason or run.reason or how
             if opened.serial is not None and (closed is None or closed.serial is None):
                 ctx._said = self.results()
                 ctx.tell_later(partial(self.gather, hidden=False))
@@ -239,10 +252,10 @@ class _Fan:
             self.successes += 1
             if self.goal and self.successes >= self.goal and not self.group.reason:
                 self.stop(f"{self.successes} of {len(self.children)} succeeded", outcome.branch)
-        elif self.group.reason and not self.failed and self.settled:
+        elif self.settled and not self.failed and not (self.winner + ".").startswith(outcome.branch + "."):
             self.lost.add(index)
             logger.warning("branch %r failed after its group was settled", outcome.branch, exc_info=outcome.error)
-        elif isinstance(outcome.error, _FATAL):
+        elif _fatal(outcome.error):
             self.failed = True
             self.stop(f"{outcome.agent} failed", "")
         else:
@@ -257,7 +270,14 @@ class _Fan:
         if self.group.reason or event.partial:
             return
         if callable(self.agent.stop_when):
-            if self.agent.stop_when(event):
+            try:
+                enough = self.agent.stop_when(event)
+            except Exception as error:  # the group's failure, not that of the agent that happens to emit
+                error.add_note(f"in stop_when of ParallelAgent {self.agent.name!r}")
+                self.failed, self.broken = True, error
+                self.stop("stop_when failed", "")
+                return
+            if enough:
                 self.stop("stop_when", branch)
         elif event.actions is not None and event.actions.escalate:
             outer = self.ctx._loop
@@ -307,7 +327,7 @@ class _Fan:
         folded = self.group.fold([i for i, outcome in enumerate(self.outcomes) if outcome is not None and outcome.ok])
         for key, value in folded.items():
             if reducing(groups, key) is None and key in run.state:
-                folded[key] = self.group.reducers[key](run.state[key], value)
+                folded[key] = self.group.join(key, run.state[key], value)
         return Actions(folded) if folded else None
 
     def gather(self, *, hidden: bool) -> GatherComplete:
@@ -337,7 +357,8 @@ class _Fan:
         )
 
     def raise_failures(self) -> None:
-        errors = [outcome.error for outcome in self.outcomes if outcome and isinstance(outcome.error, Exception)]
+        errors = [self.broken] if self.broken is not None else []
+        errors += [outcome.error for outcome in self.outcomes if outcome and isinstance(outcome.error, Exception)]
         if len(errors) == 1:
             raise errors[0]
         raise ExceptionGroup(f"{len(errors)} branches of {self.agent.name!r} failed", errors)

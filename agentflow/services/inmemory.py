@@ -4,6 +4,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -158,11 +159,11 @@ class InMemorySessionService(SessionService):
         return record.state, name
 
     def _state(self, key: SessionKey, record: _Record) -> dict[str, Any]:
-        state = dict(record.state)
+        state = deepcopy(record.state)
         for name, value in self._app_state.get(key.app_name, {}).items():
-            state[APP_STATE + name] = value
+            state[APP_STATE + name] = deepcopy(value)
         for name, value in self._user_state.get((key.app_name, key.user_id), {}).items():
-            state[USER_STATE + name] = value
+            state[USER_STATE + name] = deepcopy(value)
         return state
 
 

@@ -101,8 +101,9 @@ class SessionService(ABC):
     async def append(self, key: SessionKey, events: Sequence[Event], *, expected_version: int | None = None) -> None:
         """Commit events, all or none, and give each its `seq` and `serial`, in the given order.
 
-        They may be of several branches and runs; several calls may share one transaction. When this returns, they are
-        as durable as the store promises. It is not interrupted by cancellation once it has begun to write, and costs
+        They may be of several branches and runs; several calls may share one transaction. Calls for one session are
+        committed in the order in which they are made, though they may be answered in another. When this returns, they
+        are as durable as the store promises. It is not interrupted by cancellation once it has begun to write, and costs
         the same however long the session is. State deltas are applied in the same transaction, `temp:` keys dropped.
 
         Args:
