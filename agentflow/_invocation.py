@@ -139,6 +139,8 @@ class Invocation:
         self.stopping = False
         self.reason = ""
         self._count = 0
+        self._taking = False
+        self._lock: anyio.Lock | None = None
         self._asked = 0
         self._answered = 0
         self._early: dict[int, tuple[list[_Row], Ticket | None]] = {}
@@ -209,8 +211,8 @@ class Invocation:
             if self.limits.events is not None and spent.events >= self.limits.events:
                 raise self.out_of("events", place, event.path)
             spent.events += 1
-        if self._deferred:
-            await self._commit_with(await self._take_deferred(), _Row(place, event, temp, push))
+        if self._deferred or self._taking:
+            await self._commit_with_deferred(_Row(place, event, temp, push))
             return
         self._asked += 1
         turn = self._asked
@@ -283,7 +285,7 @@ class Invocation:
     async def flush(self) -> None:
         """Commit what was deferred, in one batch."""
         if self._deferred:
-            await self._commit_with(await self._take_deferred(), None)
+            await self._commit_with_deferred(None)
 
     async def _take_deferred(self) -> list[_Row]:
         """What was deferred, made and shown to plugins. One that fails changes nothing: an end is stored anyway."""
@@ -301,11 +303,22 @@ class Invocation:
                 raise
         return rows
 
-    async def _commit_with(self, deferred: list[_Row], own: _Row | None) -> None:
+    async def _commit_with_deferred(self, own: _Row | None) -> None:
         """Commit what was deferred and, after it, an event of one's own."""
+        if self._lock is None:
+            self._lock = anyio.Lock(fast_acquire=True)
+        async with self._lock:  # plugins may suspend; what is told meanwhile must not overtake these ends
+            self._taking = True
+            try:
+                deferred = await self._take_deferred()
+            finally:
+                self._taking = False
+            self._asked += 1
+            turn = self._asked
         rows = deferred if own is None else [*deferred, own]
-        self._asked += 1
-        turn = self._asked
+        if not rows:
+            self._answer(turn, [])
+            return
         try:
             await self.sessions.append(self.key, [row.event for row in rows])
         except BaseException:

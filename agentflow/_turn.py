@@ -262,8 +262,10 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
         if end is not None and end.serial is not None:
             ctx.status = "ok"
         elif begin.serial is not None:
-            ctx.status = "cancelled"
-            run.defer(ctx, ctx._place, partial(_cancelled, ctx, start, run.now()))
+            # In a task group of the agent's own something may have failed as all of it was cancelled.
+            failed = error.subgroup(Exception) if isinstance(error, BaseExceptionGroup) else None
+            ctx.status = "cancelled" if failed is None else "error"
+            run.defer(ctx, ctx._place, partial(_ended, ctx, start, failed, run.now()))
         _leave(ctx, error)
         raise
     ctx.status = "ok"
@@ -284,15 +286,15 @@ def outcome_of(ctx: Turn, error: BaseException | None) -> Outcome:
     )
 
 
-def _cancelled(ctx: Turn, start: AgentStart, ended: float) -> Event:
-    return ctx.lifecycle(_end_record(ctx, start, "cancelled", None, ended))
+def _ended(ctx: Turn, start: AgentStart, failed: BaseException | None, ended: float) -> Event:
+    return ctx.lifecycle(_end_record(ctx, start, ctx.status, failed, ended))
 
 
 def _end_record(
     ctx: Turn,
     start: AgentStart,
     status: Status,
-    error: Exception | None,
+    error: BaseException | None,
     ended: float | None = None,
 ) -> AgentComplete:
     run, said = ctx._run, ctx._said

@@ -393,6 +393,11 @@ class Runner:
                 live.status = "ok"
         except Exception as error:
             live.error = error
+        except BaseExceptionGroup as group:  # noqa: ASYNC103 - trio: failures beside cancellations; both go their way
+            failed, cancelled = group.split(Exception)
+            live.error = failed
+            if cancelled is not None:
+                raise cancelled from None
         finally:
             root.ended = True
             run.stopping = True

@@ -103,8 +103,9 @@ class SessionService(ABC):
 
         They may be of several branches and runs; several calls may share one transaction. Calls for one session are
         committed in the order in which they are made, though they may be answered in another. When this returns, they
-        are as durable as the store promises. It is not interrupted by cancellation once it has begun to write, and costs
-        the same however long the session is. State deltas are applied in the same transaction, `temp:` keys dropped.
+        are as durable as the store promises. It is not interrupted by cancellation once it has begun to write, and
+        costs the same however long the session is. State deltas are applied in the same transaction, `temp:` keys
+        dropped.
 
         Args:
             key: The session.

@@ -188,9 +188,6 @@ class Thoughtful(Plugin):
         await checkpoint()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bug 20: while a plugin looks at the ends of cancelled turns, that of their parent is stored"
-)
 async def test_the_end_of_a_turn_is_stored_after_those_of_the_turns_in_it() -> None:
     """Another branch's commit takes the children's ends along; their parent's must not overtake them."""
     problems = []
@@ -204,11 +201,7 @@ async def test_the_end_of_a_turn_is_stored_after_those_of_the_turns_in_it() -> N
 
 
 @pytest.mark.parametrize("how", ["cancel", "break", "outer"])
-async def test_an_agent_whose_own_tasks_fail_as_they_are_cancelled_has_failed(
-    how: str, anyio_backend, request: pytest.FixtureRequest
-) -> None:
-    if anyio_backend[0] == "trio":  # a BaseExceptionGroup there, of the failure and the cancellation
-        request.applymarker(pytest.mark.xfail(strict=True, reason="bug 21: take_turn takes it for a cancellation"))
+async def test_an_agent_whose_own_tasks_fail_as_they_are_cancelled_has_failed(how: str) -> None:
     bad = refuses("a", "x")
 
     @agent(sub_agents=[bad])

@@ -29,8 +29,6 @@ KINDS = [
 
 @pytest.fixture(params=TREES)
 def tree(request: pytest.FixtureRequest):
-    if request.param == "crowd":
-        request.applymarker(pytest.mark.xfail(reason="bugs 20 and 21, see test_ends.py", strict=False))
     return TREES[request.param]
 
 
