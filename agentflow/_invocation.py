@@ -307,24 +307,22 @@ class Invocation:
         """Commit what was deferred and, after it, an event of one's own."""
         if self._lock is None:
             self._lock = anyio.Lock(fast_acquire=True)
-        async with self._lock:  # plugins may suspend; what is told meanwhile must not overtake these ends
+        async with self._lock:  # plugins and stores may suspend; what is told meanwhile must not overtake these ends
             self._taking = True
             try:
                 deferred = await self._take_deferred()
+                rows = deferred if own is None else [*deferred, own]
+                self._asked += 1
+                turn = self._asked
+                try:
+                    if rows:
+                        await self.sessions.append(self.key, [row.event for row in rows])
+                except BaseException:
+                    self._answer(turn, [])
+                    self._deferred = [(None, row.place, row.again) for row in deferred] + self._deferred
+                    raise
             finally:
                 self._taking = False
-            self._asked += 1
-            turn = self._asked
-        rows = deferred if own is None else [*deferred, own]
-        if not rows:
-            self._answer(turn, [])
-            return
-        try:
-            await self.sessions.append(self.key, [row.event for row in rows])
-        except BaseException:
-            self._answer(turn, [])
-            self._deferred = [(None, row.place, row.again) for row in deferred] + self._deferred
-            raise
         await self._answer_in_turn(turn, rows)
 
     async def _answer_in_turn(self, turn: int, rows: list[_Row]) -> None:

@@ -251,21 +251,19 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
         end = ctx.lifecycle(_end_record(ctx, start, "ok", None), actions)
         await run.tell(end, ctx, ctx._place, ctx._timers)
     except Exception as error:
-        status: Status = "timeout" if isinstance(error, AgentTimeout) and error.agent == ctx.path else "error"
-        explain(error, ctx)
-        if begin.serial is not None:
-            ctx.status = status
-            await _tell_failure(ctx, _end_record(ctx, start, status, error))  # noqa: ASYNC120 - shielded
-        _leave(ctx, error)
+        await _fail(ctx, start, error, begin)  # noqa: ASYNC120 - shielded
         raise
     except BaseException as error:  # cancelled; at the very end perhaps, when all had been said and stored
+        # On trio a failure beside a cancellation comes as one group of both; the cancellation will come again.
+        failed = error.subgroup(Exception) if isinstance(error, BaseExceptionGroup) else None
+        if isinstance(failed, Exception):
+            await _fail(ctx, start, failed, begin)  # noqa: ASYNC102 - shielded
+            raise failed from None  # noqa: ASYNC104 - see above
         if end is not None and end.serial is not None:
             ctx.status = "ok"
         elif begin.serial is not None:
-            # In a task group of the agent's own something may have failed as all of it was cancelled.
-            failed = error.subgroup(Exception) if isinstance(error, BaseExceptionGroup) else None
-            ctx.status = "cancelled" if failed is None else "error"
-            run.defer(ctx, ctx._place, partial(_ended, ctx, start, failed, run.now()))
+            ctx.status = "cancelled"
+            run.defer(ctx, ctx._place, partial(_cancelled, ctx, start, run.now()))
         _leave(ctx, error)
         raise
     ctx.status = "ok"
@@ -286,15 +284,25 @@ def outcome_of(ctx: Turn, error: BaseException | None) -> Outcome:
     )
 
 
-def _ended(ctx: Turn, start: AgentStart, failed: BaseException | None, ended: float) -> Event:
-    return ctx.lifecycle(_end_record(ctx, start, ctx.status, failed, ended))
+def _cancelled(ctx: Turn, start: AgentStart, ended: float) -> Event:
+    return ctx.lifecycle(_end_record(ctx, start, "cancelled", None, ended))
+
+
+async def _fail(ctx: Turn, start: AgentStart, error: Exception, begin: Event) -> None:
+    """The turn has failed: say where, and store its end."""
+    explain(error, ctx)
+    if begin.serial is not None:
+        timeout = isinstance(error, AgentTimeout) and error.agent == ctx.path
+        ctx.status = "timeout" if timeout else "error"
+        await _tell_failure(ctx, _end_record(ctx, start, ctx.status, error))
+    _leave(ctx, error)
 
 
 def _end_record(
     ctx: Turn,
     start: AgentStart,
     status: Status,
-    error: BaseException | None,
+    error: Exception | None,
     ended: float | None = None,
 ) -> AgentComplete:
     run, said = ctx._run, ctx._said
