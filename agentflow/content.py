@@ -160,6 +160,8 @@ def as_parts(value: Any) -> tuple[Part, ...]:
     Raises:
         ValueError: Something in it is none of these.
     """
+    if type(value) is str:
+        return (Text(value),)
     if type(value) is tuple and all(type(item) in _PART_TYPES for item in value):
         return value
     if value is None:

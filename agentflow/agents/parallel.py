@@ -169,6 +169,7 @@ class _Fan:
         self.began = ctx._run.now()
         self.began_ns = time.time_ns()
         self.context: Context | None = None
+        self.worker = f"{_HOST}:{os.getpid()}"
         self.tasks: TaskGroup | None = None
 
     async def run(self) -> None:
@@ -220,9 +221,7 @@ class _Fan:
             return
         child = self.children[index]
         ctx = self.ctx.fork(child, child.name, self.group, index, self.watchers)
-        start = AgentParallelStart(
-            child.name, type(child).__name__, step_id=ctx.path, worker_id=f"{_HOST}:{os.getpid()}"
-        )
+        start = AgentParallelStart(child.name, type(child).__name__, step_id=ctx.path, worker_id=self.worker)
         if self.agent.max_concurrency is not None and index >= self.agent.max_concurrency:
             self.queued(ctx, start)
         self.contexts[index] = ctx

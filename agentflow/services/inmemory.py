@@ -57,7 +57,7 @@ class InMemorySessionService(SessionService):
     ) -> Session:
         """Make a session; see `SessionService.create`."""
         key = SessionKey(*check_key(app_name, user_id, session_id))
-        initial, _ = clean_json(dict(state or {}), "the session's first state")
+        initial = clean_json(dict(state), "the session's first state")[0] if state else {}
         if key in self._records:
             raise SessionExists(f"session {key.session_id!r} of user {user_id!r} in {app_name!r} is there already")
         now = self._time()
