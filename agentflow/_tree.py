@@ -25,12 +25,13 @@ class _Built(ABCMeta):
 class Node(metaclass=_Built):
     """Something named, with children and one parent, that doesn't change once built."""
 
+    name: str
+    sub_agents: Sequence[Any]
     _frozen = False
     _parent: Callable[[], Any] | None = None
 
     def __init__(self, name: str, *, sub_agents: Sequence[Any] = ()) -> None:
-        self.name = name
-        self.sub_agents: Sequence[Any] = sub_agents
+        vars(self).update(name=name, sub_agents=sub_agents)
 
     def check(self) -> None:
         """Called when built or cloned; a subclass checks its own settings here.
@@ -98,11 +99,12 @@ class Node(metaclass=_Built):
             raise ConfigError(f"{kind}.__init__ must call super().__init__(name, ...)")
         check_name(self.name, kind)
         owner = f"{kind} {self.name!r}"
-        fields["sub_agents"] = _children(self.sub_agents, owner)
+        fields["sub_agents"] = _children(self.sub_agents, owner) if self.sub_agents != () else ()
         self.check()
-        self._check_tree(owner)
-        for child in self.sub_agents:
-            vars(child)["_parent"] = weakref.ref(self)
+        if self.sub_agents:
+            self._check_tree(owner)
+            for child in self.sub_agents:
+                vars(child)["_parent"] = weakref.ref(self)
         fields["_frozen"] = True
 
     def _check_tree(self, owner: str) -> None:

@@ -58,6 +58,12 @@ class Agent(Node):
     directs_others = False
     """Whether it only directs others (Sequential, Loop, Parallel): a workflow, in OpenTelemetry's terms."""
 
+    description: str
+    timeout: float | None
+    retry: Retry | None
+    before_agent: tuple[Callback, ...]
+    after_agent: tuple[Callback, ...]
+
     def __init__(
         self,
         name: str,
@@ -70,11 +76,9 @@ class Agent(Node):
         after_agent: Callback | Sequence[Callback] = (),
     ) -> None:
         super().__init__(name, sub_agents=sub_agents)
-        self.description = description
-        self.timeout: float | None = timeout  # type: ignore[assignment]  # `check` makes seconds of it
-        self.retry: Retry | None = retry  # type: ignore[assignment]  # likewise
-        self.before_agent: tuple[Callback, ...] = before_agent  # type: ignore[assignment]  # likewise
-        self.after_agent: tuple[Callback, ...] = after_agent  # type: ignore[assignment]  # likewise
+        vars(self).update(  # `check` makes of them what is declared above
+            description=description, timeout=timeout, retry=retry, before_agent=before_agent, after_agent=after_agent
+        )
 
     def run(self, ctx: "InvocationContext") -> Awaitable[None] | AsyncIterator[Event]:
         """Take a turn: an `async def` that emits through `ctx`, or an async generator that yields events."""
@@ -87,9 +91,11 @@ class Agent(Node):
             ConfigError: A setting can't work.
         """
         fields = vars(self)
-        owner = f"{type(self).__name__} {self.name!r}"
         if "after_agent" not in fields:
             raise ConfigError(f"{type(self).__name__}.__init__ must call super().__init__(name, ...)")
+        if self.timeout is None and self.retry is None and self.before_agent == () == self.after_agent:
+            return  # nothing set: most agents
+        owner = f"{type(self).__name__} {self.name!r}"
         fields["timeout"] = seconds(self.timeout, f"{owner}: timeout")
         if self.retry is not None and not isinstance(self.retry, Retry):
             try:

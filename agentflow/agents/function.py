@@ -64,9 +64,11 @@ class FunctionAgent(Agent):
         plain: object = function
         while isinstance(plain, partial):
             plain = plain.func
+        if iscoroutinefunction(plain) or isasyncgenfunction(plain):
+            return
         call = vars(type(plain)).get("__call__")
-        kinds = (iscoroutinefunction, isasyncgenfunction)
-        if not any(kind(plain) or kind(call) for kind in kinds) and getattr(plain, "__code__", None) is not None:
+        asynchronous = iscoroutinefunction(call) or isasyncgenfunction(call)
+        if not asynchronous and getattr(plain, "__code__", None) is not None:
             raise ConfigError(
                 f"FunctionAgent {self.name!r}: {getattr(plain, '__name__', plain)!r} is no async function; "
                 "write `async def`, and `await ctx.emit(...)` or `yield` events"
