@@ -144,7 +144,7 @@ class Invocation:
         self._asked = 0
         self._answered = 0
         self._early: dict[int, tuple[list[_Row], Ticket | None]] = {}
-        self._deferred: list[tuple[Any, Place, Callable[[], Event]]] = []
+        self._deferred: list[Any] = []  # turns that were cancelled, or (context, place, what makes the event)
         self._history: History | None = None
         self._note: Callable[[Event], None] | None = None  # who is told of each commit, once someone asked for history
 
@@ -282,6 +282,10 @@ class Invocation:
         """Have the terminal event of something cancelled made and committed with whatever is committed next."""
         self._deferred.append((ctx, place, make))
 
+    def defer_turn(self, ctx: Any) -> None:
+        """The same for a cancelled turn, which makes it itself: nothing is allocated while a thousand of them end."""
+        self._deferred.append(ctx)
+
     async def flush(self) -> None:
         """Commit what was deferred, in one batch."""
         if self._deferred:
@@ -290,10 +294,11 @@ class Invocation:
     async def _take_deferred(self) -> list[_Row]:
         """What was deferred, made and shown to plugins. One that fails changes nothing: an end is stored anyway."""
         deferred, self._deferred = self._deferred, []
-        rows = [_Row(place, make(), None, True) for _, place, make in deferred]
+        ends = [end if type(end) is tuple else (end, end._place, end.cancelled_end) for end in deferred]
+        rows = [_Row(place, make(), None, True) for _, place, make in ends]
         if self.on_event is not None:
             try:
-                for row, (ctx, _, _) in zip(rows, deferred, strict=True):
+                for row, (ctx, _, _) in zip(rows, ends, strict=True):
                     try:
                         row.event = await self.on_event(ctx, row.event) if ctx is not None else row.event
                     except Exception:

@@ -5,7 +5,6 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from inspect import isawaitable
 from types import CoroutineType
 from typing import Any, Self
@@ -76,8 +75,8 @@ class Turn(ABC):
 
     __slots__ = (
         "_active", "_attempts", "_forks", "_links", "_loop", "_origins", "_parent", "_place", "_run", "_said",
-        "_services", "_span", "_state", "_timers", "_usage", "_watch", "agent", "began", "ended", "iteration", "path",
-        "status",
+        "_services", "_span", "_start", "_state", "_stopped", "_timers", "_usage", "_watch", "agent", "began", "ended",
+        "iteration", "path", "status",
     )  # fmt: skip
 
     def __init__(self, run: Invocation, services: Services, agent: Any, parent: "Turn | None") -> None:
@@ -93,7 +92,9 @@ class Turn(ABC):
         self._forks = 0
         self._origins: dict[str, Turn] | None = None
         self._said: Event | tuple[Outcome, ...] | None = None
+        self._start: AgentStart | None = None
         self._state: State | None = None
+        self._stopped = 0.0
         self._usage: Usage | None = None
         self._links: tuple[SpanContext, ...] = ()
         if parent is None:
@@ -209,6 +210,11 @@ class Turn(ABC):
         """Emit a lifecycle event of this turn."""
         await self._run.tell(self.lifecycle(record, actions), self, self._place, self._timers, wait)
 
+    def cancelled_end(self) -> Event:
+        """The terminal event of this turn, which was cancelled."""
+        assert self._start is not None
+        return self.lifecycle(_end_record(self, self._start, "cancelled", None, self._stopped))
+
     def tell_later(self, make: Callable[[], Lifecycle]) -> None:
         """Leave a lifecycle event to the run's next commit, and its making too: a cancelled turn is to end now."""
         self._run.defer(self, self._place, lambda: self.lifecycle(make()))
@@ -263,7 +269,8 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
             ctx.status = "ok"
         elif begin.serial is not None:
             ctx.status = "cancelled"
-            run.defer(ctx, ctx._place, partial(_cancelled, ctx, start, run.now()))
+            ctx._start, ctx._stopped = start, run.now()
+            run.defer_turn(ctx)
         _leave(ctx, error)
         raise
     ctx.status = "ok"
@@ -282,10 +289,6 @@ def outcome_of(ctx: Turn, error: BaseException | None) -> Outcome:
         duration=ctx._run.now() - ctx.began if ctx.began else 0.0,
         usage=ctx._usage,
     )
-
-
-def _cancelled(ctx: Turn, start: AgentStart, ended: float) -> Event:
-    return ctx.lifecycle(_end_record(ctx, start, "cancelled", None, ended))
 
 
 async def _fail(ctx: Turn, start: AgentStart, error: Exception, begin: Event) -> None:
