@@ -248,10 +248,11 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
         if run.scheduler is not None:
             await run.scheduler.point(ctx.path, "start")
         if run.tracing is None:
-            await _work(ctx, start, timeout)
+            result = await _work(ctx, start, timeout)
         else:
             with tracing.current(ctx._span):
-                await _work(ctx, start, timeout)
+                result = await _work(ctx, start, timeout)
+        _check_result(ctx, result)
         pending = ctx._state.take_pending() if ctx._state is not None else None
         actions = with_pending(pending, None) if pending is not None else None
         end = ctx.lifecycle(_end_record(ctx, start, "ok", None), actions)
@@ -385,13 +386,18 @@ def _start_span(ctx: Turn) -> Span:
     return span
 
 
-def _work(ctx: Turn, start: AgentStart, timeout: float | None) -> Coroutine[Any, Any, None]:
-    """The turn itself, within its time. Not a coroutine of its own: each costs a cancelled branch a microsecond."""
-    agent = ctx.agent
+def _work(ctx: Turn, start: AgentStart, timeout: float | None) -> Coroutine[Any, Any, object]:
+    """The turn itself, within its time. For most agents their own coroutine: each more costs a cancelled one a µs."""
+    agent, plugins = ctx.agent, ctx._services.plugins
     limit = agent.timeout if timeout is None else min(timeout, agent.timeout or timeout)
     if limit is not None:
         return _in_time(ctx, start, limit)
-    return _body(ctx) if agent.retry is None else _tries(ctx, start, agent.retry)
+    if agent.retry is not None:
+        return _tries(ctx, start, agent.retry)
+    if plugins.before_agent or plugins.after_agent or agent.before_agent or agent.after_agent:
+        return _body(ctx)
+    work = agent.run(ctx)
+    return work if type(work) is CoroutineType else _drive(ctx, work)
 
 
 async def _in_time(ctx: Turn, start: AgentStart, limit: float) -> None:
@@ -439,19 +445,7 @@ async def _body(ctx: Turn) -> None:
             await ctx.emit(reply)
             return
     work = agent.run(ctx)
-    if type(work) is CoroutineType or isawaitable(work):
-        result = await work
-        if result is not None:
-            raise InvalidEvent(
-                f"agent {ctx.path!r} returned {short(result)}; an agent says something with "
-                "await ctx.emit(ctx.text(...))"
-            )
-    elif isinstance(work, AsyncIterator):
-        await _drive(ctx, work)
-    else:
-        raise InvalidEvent(
-            f"agent {ctx.path!r}: run must be an async function or an async generator; it gave {short(work)}"
-        )
+    _check_result(ctx, await (work if type(work) is CoroutineType else _drive(ctx, work)))
     if plugins.after_agent or agent.after_agent:
         reply = await _reply(ctx, "after_agent", agent.after_agent)
         if reply is not None:
@@ -483,7 +477,26 @@ def as_event(ctx: Turn, reply: object, hook: str) -> Event:
     raise InvalidEvent(f"{hook} of agent {ctx.path!r} must return text, an event or None, not {short(reply)}")
 
 
-async def _drive(ctx: Turn, events: AsyncIterator[Event]) -> None:
+def _check_result(ctx: Turn, result: object) -> None:
+    if result is not None:
+        raise InvalidEvent(
+            f"agent {ctx.path!r} returned {short(result)}; an agent says something with await ctx.emit(ctx.text(...))"
+        )
+
+
+async def _drive(ctx: Turn, work: object) -> object:
+    """See through what an agent's `run` gave that is no plain coroutine."""
+    if isawaitable(work):
+        return await work
+    if not isinstance(work, AsyncIterator):
+        raise InvalidEvent(
+            f"agent {ctx.path!r}: run must be an async function or an async generator; it gave {short(work)}"
+        )
+    await _iterate(ctx, work)
+    return None
+
+
+async def _iterate(ctx: Turn, events: AsyncIterator[Event]) -> None:
     """Run a generator to its end in this task; what happens at a `yield` is thrown back in there.
 
     So a timeout, a task group or a span around a `yield` behaves as around an `await`. One that goes on yielding
