@@ -89,6 +89,7 @@ async def test_a_branch_that_waits_for_the_reader_does_not_hold_up_the_others_wo
             if event.text == "x":
                 with anyio.fail_after(10):
                     await reached.wait()
+    assert run.status == "ok"
 
 
 @pytest.mark.parametrize("most", [1, 2, 3])

@@ -453,6 +453,8 @@ def test_an_async_function_that_wraps_a_plain_one_is_an_agent() -> None:
     def shout(text: str) -> str:
         return text.upper()
 
+    assert shout.name == "shout"
+
 
 def test_a_partial_is_described_by_its_function_or_not_at_all() -> None:
     assert FunctionAgent("a", functools.partial(greet, "hello")).description in ("Greet.", "")

@@ -177,6 +177,7 @@ async def test_closing_a_detachable_run_ends_its_reader_too() -> None:
         with anyio.fail_after(50):
             async for _ in run:
                 pass
+        assert run.status == "running"  # the reader has left; the run hasn't
 
 
 async def test_who_waits_while_the_runner_ends_is_told_and_leaves_nothing() -> None:
