@@ -62,7 +62,8 @@ class Asked:
         self._asked += seats
         if scatter.saved:
             self.saved = scatter.saved
-            self.saved_calls += sum(seat.outcome is not None and not seat.counted for seat in seats)
+            unspent = [seat for seat in seats if seat.outcome and seat.outcome.status in ("cancelled", "skipped")]
+            self.saved_calls += len(unspent)
         slowest = max((seat for seat in seats if usable(seat)), key=_ended, default=None)
         if slowest is not None and slowest.outcome is not None:
             self._path.append(Step(name=slowest.name, seconds=slowest.outcome.duration))

@@ -155,16 +155,22 @@ class DecompositionAgent(Agent):
 
     async def run(self, ctx: InvocationContext) -> None:
         """Take a turn."""
-        await _Level(self, ctx, ctx.user_text, _Budget(self.max_total), 1).run()
+        budget = _Budget()
+        try:
+            await _Level(self, ctx, ctx.user_text, budget, 1).run()
+        except ExceptionGroup:
+            if budget.over is None:
+                raise
+            raise budget.over from None  # which all branches found at once, perhaps
 
 
 @dataclass(slots=True)
 class _Budget:
-    """Parts that may still be made, at all depths together, and how deep they went."""
+    """Parts that were made at all depths together, how deep they went, and the limit that was found to be passed."""
 
-    left: int
     total: int = 0
     depth: int = 1
+    over: LimitExceeded | None = None
 
 
 class _Level:
@@ -238,7 +244,9 @@ class _Level:
     def over(self, limit: str, what: str) -> LimitExceeded:
         """The error for a limit of its own."""
         spent = {"subtasks": self.budget.total, "depth": self.budget.depth}
-        return LimitExceeded(f"agent {self.ctx.path!r} made {what} ({limit})", limit=limit, spent=spent)
+        error = LimitExceeded(f"agent {self.ctx.path!r} made {what} ({limit})", limit=limit, spent=spent)
+        self.budget.over = self.budget.over or error
+        return error
 
     async def seats(self, subtasks: Sequence[Subtask]) -> list[Seat]:
         seen: dict[str, int] = {}

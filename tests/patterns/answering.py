@@ -36,7 +36,12 @@ def answers(name: str, answer: Any, *, after: float = 0.0, tokens: int = 0, **op
 
 
 def script(
-    name: str, lines: Sequence[Any], *, after: Sequence[float] | Callable[[int], float] = (), tokens: int = 0, **options: Any
+    name: str,
+    lines: Sequence[Any],
+    *,
+    after: Sequence[float] | Callable[[int], float] = (),
+    tokens: int = 0,
+    **options: Any,
 ) -> FunctionAgent:
     """Each of its branches says another of the lines: that of its ordinal."""
 

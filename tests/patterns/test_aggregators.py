@@ -19,12 +19,14 @@ from agentflow import (
     Voting,
     Weighted,
 )
-from tests.patterns.answering import Fails, Hangs, Silent, answers, echoes, gathered, script
 from tests.core.actors import play
+from tests.patterns.answering import Fails, Hangs, Silent, answers, echoes, gathered, script
 
 
 def panel(aggregator: object, *lines: object, after: object = (), **options: object) -> ScatterGatherAgent:
-    return ScatterGatherAgent("panel", script("voter", lines, after=after), n=len(lines), aggregator=aggregator, **options)
+    return ScatterGatherAgent(
+        "panel", script("voter", lines, after=after), n=len(lines), aggregator=aggregator, **options
+    )
 
 
 # Complementary answers
@@ -40,12 +42,16 @@ async def test_collect_gives_all_in_order_of_declaration() -> None:
 async def test_synthesis_is_told_the_task_the_answers_in_order_and_what_is_missing() -> None:
     heard: list[str] = []
     writer = echoes("writer", heard, "They say 42.")
-    result = await gathered(panel(Synthesis(writer, request="Write it."), "42", Fails("no idea"), "```\n43", after=[3, 2, 1]))
+    result = await gathered(
+        panel(Synthesis(writer, request="Write it."), "42", Fails("no idea"), "```\n43", after=[3, 2, 1])
+    )
     assert (result.answer, result.text, result.strategy) == ("They say 42.", "They say 42.", "synthesis")
     told = heard[0]
-    assert "What is 6 x 7?" in told and told.endswith("Write it.")
+    assert "What is 6 x 7?" in told
+    assert told.endswith("Write it.")
     assert told.index("### 1. voter\n\n```\n42\n```") < told.index("### 2. voter#3\n\n````\n```\n43\n````")
-    assert "2 of 3 answered" in told and "- voter#2: ValueError: no idea" in told
+    assert "2 of 3 answered" in told
+    assert "- voter#2: ValueError: no idea" in told
 
 
 async def test_a_structured_synthesis_is_the_answer() -> None:
@@ -56,7 +62,10 @@ async def test_a_structured_synthesis_is_the_answer() -> None:
 async def test_a_function_is_given_every_outcome() -> None:
     def longest(outcomes: list[Outcome]) -> dict[str, object]:
         assert [outcome.status for outcome in outcomes] == ["ok", "error", "ok"]
-        return {"longest": max((outcome.text for outcome in outcomes), key=len), "lost": sum(not one.ok for one in outcomes)}
+        return {
+            "longest": max((outcome.text for outcome in outcomes), key=len),
+            "lost": sum(not one.ok for one in outcomes),
+        }
 
     result = await gathered(panel(longest, "a", Fails(), "bbb"))
     assert result.answer == {"longest": "bbb", "lost": 1}
@@ -253,7 +262,8 @@ async def test_agents_see_each_others_answers_in_further_rounds() -> None:
     result = await gathered(ScatterGatherAgent("panel", agents, aggregator=Consensus(rounds=3)), "Which colour?")
     assert (result.answer, result.rounds, result.metrics.agreement) == ("red", 2, 1.0)
     again = next(told for told in heard if "### 2. third" in told)
-    assert "### 1. first\n\n```\nred\n```" in again and "Your own answer was:\n\n```\nblue" in again
+    assert "### 1. first\n\n```\nred\n```" in again
+    assert "Your own answer was:\n\n```\nblue" in again
     assert result.metrics.calls == 6
 
 
@@ -288,7 +298,8 @@ async def test_a_judge_picks_and_its_scores_are_kept() -> None:
     result = await gathered(panel(Judge(critic), "long", "short"))
     assert (result.answer, result.winner, result.reason) == ("short", "voter#2", "shorter")
     assert result.scores == {"voter": 3, "voter#2": 8}
-    assert "Which answer is the best?" in heard[0] and "Names: voter, voter#2" in heard[0]
+    assert "Which answer is the best?" in heard[0]
+    assert "Names: voter, voter#2" in heard[0]
 
 
 async def test_a_judge_with_a_rubric_marks_each_criterion() -> None:
@@ -314,7 +325,14 @@ async def test_a_function_that_judges_nonsense_is_an_error(verdict: object) -> N
 
 
 async def test_one_answer_alone_is_an_answer_to_every_aggregator() -> None:
-    for aggregator in (Collect(), First(), Voting(), Consensus(rounds=2), Judge(lambda given: 0), Weighted(weights={"voter": 1})):
+    for aggregator in (
+        Collect(),
+        First(),
+        Voting(),
+        Consensus(rounds=2),
+        Judge(lambda given: 0),
+        Weighted(weights={"voter": 1}),
+    ):
         result = await gathered(panel(aggregator, "7", Fails()))
         assert result.answer in (["7"], "7", 7.0)
 

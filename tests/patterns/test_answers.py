@@ -20,7 +20,17 @@ values = st.recursive(
 @pytest.mark.parametrize(
     "same",
     [
-        ["42", 42, 42.0, " 42. ", "**42**", "4.2e1", "The answer is 42.", "Let me see.\n\nFinal answer: **42**\n", r"So \boxed{42}"],
+        [
+            "42",
+            42,
+            42.0,
+            " 42. ",
+            "**42**",
+            "4.2e1",
+            "The answer is 42.",
+            "Let me see.\n\nFinal answer: **42**\n",
+            r"So \boxed{42}",
+        ],
         ["1,000", "1000", 1000, "1e3", "+1000.00", "ANSWER: 1,000"],
         ["Paris", "paris", "PARIS.", '"Paris"', "`paris`", "The answer is: Paris!", "ｐａｒｉｓ", "Answer - Paris"],
         ["yes", "Yes.", "YES!", "*yes*"],
@@ -37,7 +47,16 @@ def test_answers_that_say_the_same_are_one(same: list[object]) -> None:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("42", "-42"), ("5", "5%"), ("yes", "no"), ("1.0", "10"), ("", "0"), ("?", "!"), ({"a": 1}, {"a": 2}), ("[a]", ["a", "b"])],
+    [
+        ("42", "-42"),
+        ("5", "5%"),
+        ("yes", "no"),
+        ("1.0", "10"),
+        ("", "0"),
+        ("?", "!"),
+        ({"a": 1}, {"a": 2}),
+        ("[a]", ["a", "b"]),
+    ],
 )
 def test_answers_that_differ_are_two(one: object, other: object) -> None:
     assert canonical(one) != canonical(other)
@@ -72,8 +91,8 @@ def test_similarity_grows_with_the_words_in_common_and_with_how_close_numbers_ar
 
 @pytest.mark.parametrize(
     ("answer", "expected"),
-    [(3, 3.0), ("3.5", 3.5), ("about 3", None), ("1,234.5", 1234.5), (True, None), (None, None), ("nan", None), ("1e999", None),
-     (math.inf, None), ("The answer is 7.", 7.0), ({"a": 1}, None), (10**400, None)],
+    [(3, 3.0), ("3.5", 3.5), ("about 3", None), ("1,234.5", 1234.5), (True, None), (None, None), ("nan", None),
+     ("1e999", None), (math.inf, None), ("The answer is 7.", 7.0), ({"a": 1}, None), (10**400, None)],
 )  # fmt: skip
 def test_numbers_are_read_from_what_is_one(answer: object, expected: float | None) -> None:
     assert number(answer) == expected

@@ -51,8 +51,9 @@ def test_candidates_may_be_called_like_fields() -> None:
 
 @pytest.mark.parametrize(
     "nonsense",
-    [None, "I like them all", "dave", 3, -1, True, 1.5, [], [1, 2], [1, 2, "x"], [1, 2, float("nan")], [1, 2, True], {}, {"reason": "x"},
-     {"ann": 1}, {"ann": 1, "bob": 2, "dave": 3}, (5, [1, 2, 3]), {"scores": "high"}, {"winner": None, "scores": None}, object(), {"winner": "eve"}],
+    [None, "I like them all", "dave", 3, -1, True, 1.5, [], [1, 2], [1, 2, "x"], [1, 2, float("nan")], [1, 2, True], {},
+     {"reason": "x"}, {"ann": 1}, {"ann": 1, "bob": 2, "dave": 3}, (5, [1, 2, 3]), {"scores": "high"}, {"winner": None, "scores": None}, object(),
+     {"winner": "eve"}],
 )  # fmt: skip
 def test_nonsense_is_an_error_that_says_what_was_said(nonsense: object) -> None:
     with pytest.raises(InvalidAnswer):
@@ -61,7 +62,11 @@ def test_nonsense_is_an_error_that_says_what_was_said(nonsense: object) -> None:
 
 def test_a_rubric_weighs_its_criteria() -> None:
     rubric = Rubric({"correct": 3, "short": 1}, scale=5)
-    value = {"ann": {"correct": 5, "short": 1}, "bob": {"correct": 4, "short": 5}, "coder#2": {"correct": 0, "short": 0}}
+    value = {
+        "ann": {"correct": 5, "short": 1},
+        "bob": {"correct": 4, "short": 5},
+        "coder#2": {"correct": 0, "short": 0},
+    }
     verdict = read_verdict(value, NAMES, rubric=rubric)
     assert verdict.scores == (4.0, 4.25, 0.0)
     assert verdict.winner == 1
@@ -70,10 +75,14 @@ def test_a_rubric_weighs_its_criteria() -> None:
     assert "from 0 to 5" in rubric.describe()
 
 
-@pytest.mark.parametrize("marks", [{}, {"correct": 6, "short": 1}, {"correct": -1, "short": 1}, {"correct": "5", "short": 1}, 3])
+@pytest.mark.parametrize(
+    "marks", [{}, {"correct": 6, "short": 1}, {"correct": -1, "short": 1}, {"correct": "5", "short": 1}, 3]
+)
 def test_a_mark_that_is_missing_or_off_the_scale_is_an_error(marks: object) -> None:
     with pytest.raises(InvalidAnswer):
-        read_verdict([marks, {"correct": 1, "short": 1}], ["a", "b"], rubric=Rubric({"correct": 1, "short": 1}, scale=5))
+        read_verdict(
+            [marks, {"correct": 1, "short": 1}], ["a", "b"], rubric=Rubric({"correct": 1, "short": 1}, scale=5)
+        )
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,9 @@ def test_a_race_knows_who_is_first_and_by_how_much(votes: list[tuple[str, float]
     race = Race()
     for place, (key, weight) in enumerate(votes):
         race.add(key, weight)
-        counts = sorted((one.weight for one in tally((i, k, k, w) for i, (k, w) in enumerate(votes[: place + 1]))), reverse=True)
+        counts = sorted(
+            (one.weight for one in tally((i, k, k, w) for i, (k, w) in enumerate(votes[: place + 1]))), reverse=True
+        )
         assert race.best == pytest.approx(counts[0])
         assert race.second == pytest.approx(counts[1] if len(counts) > 1 else 0.0)
 
