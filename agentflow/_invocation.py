@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import anyio
 from anyio.lowlevel import checkpoint
 
-from agentflow._streams import Channel, Flow, Ticket
+from agentflow._streams import Channel, Flow, Loop, Ticket
 from agentflow.content import Part, Text
 from agentflow.errors import InvalidEvent, LimitExceeded, StateConflict
 from agentflow.events import Actions, Event, Usage, clean_event
@@ -104,7 +104,7 @@ class Invocation:
         key: SessionKey,
         sessions: SessionService,
         channel: Channel,
-        now: Callable[[], float],
+        loop: Loop,
         time: Callable[[], float],
         limits: Limits,
         lookahead: int,
@@ -121,7 +121,8 @@ class Invocation:
         self.key = key
         self.sessions = sessions
         self.channel = channel
-        self.now = now
+        self.now = loop.now
+        self.cancelled = loop.cancelled
         self.time = time
         self.limits = limits
         self.spent = Spent()
@@ -138,7 +139,7 @@ class Invocation:
         self.state: dict[str, Any] = {}
         self.user_content: tuple[Part, ...] = ()
         self.usage = Usage()
-        self.ends = float("inf") if limits.seconds is None else now() + limits.seconds
+        self.ends = float("inf") if limits.seconds is None else loop.now() + limits.seconds
         self.active: dict[Any, None] = {}
         self.outcomes: dict[str, Any] = {}
         self.stopping = False
