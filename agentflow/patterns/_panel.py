@@ -11,8 +11,8 @@ from agentflow.errors import InvalidAnswer
 from agentflow.events import SynthesisComplete, SynthesisStart, Usage
 from agentflow.outcome import Outcome
 from agentflow.patterns import _render
-from agentflow.patterns._scatter import Plan, Scatter, Seat, Stopper, usable, why_missing
-from agentflow.patterns.aggregate import Aggregator, Decision, Given
+from agentflow.patterns._scatter import Plan, Rater, Scatter, Seat, usable, why_missing
+from agentflow.patterns.aggregate import Aggregator, Decision, EarlyStop, Given
 from agentflow.patterns.answers import answer_of
 from agentflow.patterns.counting import numeric
 from agentflow.patterns.judge import Judge
@@ -44,19 +44,21 @@ class Asked:
         self._asked: list[Seat] = []  # of all rounds
         self._path: list[Step] = []
 
-    async def gather(self, stopper: Stopper | None = None) -> None:
+    async def gather(self, stopper: EarlyStop | None = None, rater: Rater | None = None) -> None:
         """Ask all of them.
 
         Raises:
             TooFewAnswers: Too few answered.
             Exception: See `Scatter.run`.
         """
-        await self._round(self.seats, self.plan, stopper)
+        await self._round(self.seats, self.plan, stopper, rater)
 
-    async def _round(self, seats: Sequence[Seat], plan: Plan, stopper: Stopper | None = None) -> None:
+    async def _round(
+        self, seats: Sequence[Seat], plan: Plan, stopper: EarlyStop | None = None, rater: Rater | None = None
+    ) -> None:
         self.rounds += 1
         name = self.ctx.agent.name if self.rounds == 1 else f"{self.ctx.agent.name}#{self.rounds}"
-        scatter = Scatter(self.ctx, seats, plan, stopper=stopper, name=name, task=self.task)
+        scatter = Scatter(self.ctx, seats, plan, stopper=stopper, rater=rater, name=name, task=self.task)
         await scatter.run()
         self.wall += scatter.wall
         self._asked += seats

@@ -142,7 +142,7 @@ class CompetitionAgent(Agent):
         seats = [Seat(agent, name) for agent, name in names_for(self.competitors, self.n or self._count)]
         asked = Asked(ctx, seats, plan_of(self))
         contest = _Contest(self, asked)
-        await asked.gather(contest.judge_alone if self.good_enough is not None else None)
+        await asked.gather(rater=contest.judge_alone if self.good_enough is not None else None)
         decision = await asked.decide(contest)
         names = asked.names
         assert decision.winner is not None

@@ -1,5 +1,9 @@
 """Every aggregator: what it makes of the answers, when it stops, and what it can't use."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
 import pytest
 
 from agentflow import (
@@ -8,17 +12,20 @@ from agentflow import (
     Combine,
     ConfigError,
     Consensus,
+    Decision,
     First,
     InvalidAnswer,
     Judge,
     NoDecision,
     Outcome,
+    Panel,
     Rubric,
     ScatterGatherAgent,
     Synthesis,
     Voting,
     Weighted,
 )
+from agentflow.patterns.aggregate import EarlyStop
 from tests.core.actors import play
 from tests.patterns.answering import Fails, Hangs, Silent, answers, echoes, gathered, script
 
@@ -399,21 +406,28 @@ def test_aggregators_say_whether_answers_compete() -> None:
     assert all(issubclass(kind, Aggregator) for kind in (Collect, Voting))
 
 
+@dataclass(frozen=True)
+class Shortest(Aggregator):
+    """An aggregator of one's own, whose rule to stop early may be broken."""
+
+    broken: bool = False
+    strategy: ClassVar[str] = "shortest"
+    picks: ClassVar[bool] = True
+
+    def early_stop(self, agents: Sequence[str], weights: Sequence[float]) -> EarlyStop:
+        return lambda place, outcome: str(1 / 0) if self.broken else ""
+
+    async def combine(self, panel: Panel) -> Decision:
+        best = min(panel.given, key=lambda one: len(one.outcome.text))
+        return Decision(answer=best.answer, winner=best.place)
+
+
+async def test_a_rule_to_stop_that_is_broken_fails_the_pattern_and_no_branch() -> None:
+    with pytest.raises(ZeroDivisionError):
+        await play(panel(Shortest(broken=True), "a", Hangs()))
+
+
 async def test_an_aggregator_of_ones_own() -> None:
-    from dataclasses import dataclass
-    from typing import ClassVar
-
-    from agentflow import Decision, Panel
-
-    @dataclass(frozen=True)
-    class Shortest(Aggregator):
-        strategy: ClassVar[str] = "shortest"
-        picks: ClassVar[bool] = True
-
-        async def combine(self, panel: Panel) -> Decision:
-            best = min(panel.given, key=lambda one: len(one.outcome.text))
-            return Decision(answer=best.answer, winner=best.place)
-
     played = await play(panel(Shortest(), "long one", "tiny", "longer one"))
     assert played.run.result.text == "tiny"
     assert played.records("synthesis_complete")[0].aggregation_strategy == "shortest"

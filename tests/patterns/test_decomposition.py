@@ -164,7 +164,7 @@ async def test_every_part_must_be_done_unless_fewer_will_do() -> None:
         await ctx.emit(ctx.text(ctx.user_text))
 
     plan = DecompositionAgent("plan", decomposer=parts("a", "b"), specialists=w)
-    with pytest.raises(TooFewAnswers, match="1 of 2 branches answered, 2 must"):
+    with pytest.raises(TooFewAnswers, match=r"of 2 branches answered, 2 must: .*w#2: ValueError"):
         await decomposed(plan)
     result = await decomposed(plan.clone(min_successes=1))
     assert (result.answer, result.missing) == (["a"], {"w#2": "ValueError: can't"})

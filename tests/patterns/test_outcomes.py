@@ -62,8 +62,8 @@ def run(
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize(
     "aggregator",
-    [Collect(), Voting(), Voting(quorum=0.4), Weighted(weights={"v": 1}), Weighted("median", weights={"v": 1}), Consensus(),
-     Judge(lambda answers: [int(answer) for answer in answers])],
+    [Collect(), Voting(), Voting(quorum=0.4), Weighted(weights={"v": 1}), Weighted("median", weights={"v": 1}),
+     Consensus(), Judge(lambda answers: [int(answer) for answer in answers])],
     ids=str,
 )  # fmt: skip
 @settings(max_examples=12, deadline=None)

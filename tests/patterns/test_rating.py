@@ -52,7 +52,8 @@ def test_candidates_may_be_called_like_fields() -> None:
 @pytest.mark.parametrize(
     "nonsense",
     [None, "I like them all", "dave", 3, -1, True, 1.5, [], [1, 2], [1, 2, "x"], [1, 2, float("nan")], [1, 2, True], {},
-     {"reason": "x"}, {"ann": 1}, {"ann": 1, "bob": 2, "dave": 3}, (5, [1, 2, 3]), {"scores": "high"}, {"winner": None, "scores": None}, object(),
+     {"reason": "x"}, {"ann": 1}, {"ann": 1, "bob": 2, "dave": 3}, (5, [1, 2, 3]), {"scores": "high"},
+     {"winner": None, "scores": None}, object(),
      {"winner": "eve"}],
 )  # fmt: skip
 def test_nonsense_is_an_error_that_says_what_was_said(nonsense: object) -> None:
