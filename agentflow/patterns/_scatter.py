@@ -166,6 +166,9 @@ class Scatter:
 
     async def _listen(self) -> None:
         self._ask()
+        plan = self.plan
+        if self._added == len(self.seats) and self.rater is None and plan.hedge is None and plan.deadline is None:
+            return  # what each end decides, `_ended` does; the group waits for all by itself
         while True:
             branch = await self._next()
             if branch is None:

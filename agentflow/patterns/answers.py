@@ -6,6 +6,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
 from agentflow.content import Data
@@ -26,6 +27,7 @@ _MARKED = re.compile(
 )
 _BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
 _WORD = re.compile(r"\w+")
+_SHORT = 200
 _EDGES = " \t\r\n.,;:!?\"'`*_“”‘’«»()"
 
 
@@ -54,7 +56,7 @@ def canonical(answer: Any) -> str:
     its value; the order of keys doesn't matter.
     """
     if isinstance(answer, str):
-        return _canonical_text(answer)
+        return _canonical_short(answer) if len(answer) <= _SHORT else _canonical_text(answer)
     normal = _normal(answer)
     return normal if isinstance(normal, str) else json.dumps(normal, sort_keys=True, ensure_ascii=False)
 
@@ -144,6 +146,12 @@ def gist(answer: Any) -> Any:
 def _core(text: str) -> str:
     """The part of a text that is the answer, without what surrounds it."""
     return unicodedata.normalize("NFKC", gist(text)).strip(_EDGES)
+
+
+@lru_cache(maxsize=1024)
+def _canonical_short(text: str) -> str:
+    """The same answers come again and again: that is the point of a vote."""
+    return _canonical_text(text)
 
 
 def _canonical_text(text: str) -> str:

@@ -150,8 +150,11 @@ class PatternResult(_Model):
         return cls.model_validate(value)
 
     def to_data(self) -> Data:
-        """The content part that carries it."""
-        return Data(self.model_dump(), self.schema_name)
+        """The content part that carries it; as everywhere, what has its default is left out."""
+        value = self.model_dump(exclude_defaults=True)
+        return Data(
+            {"answer": self.answer, "text": self.text, "branches": [], "metrics": {}, **value}, self.schema_name
+        )
 
 
 class ScatterGatherResult(PatternResult):
