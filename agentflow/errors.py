@@ -14,6 +14,7 @@
     │   ├── AgentTimeout       also a `TimeoutError`
     │   ├── LimitExceeded      a budget ran out: `.limit`, `.spent`
     │   ├── StateConflict      two branches wrote one key: `.key`, `.branches`
+    │   ├── InstructionError   a template names what isn't there: `.key`
     │   └── PluginError        a hook failed: `.plugin`, `.hook`
     └── ServiceError           storage failed; nothing was written
         └── CommitUnknown      storage didn't answer in time: written or not, nobody knows
@@ -161,6 +162,18 @@ class StateConflict(RunError):
         super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
         self.key = key
         self.branches = branches
+
+
+class InstructionError(RunError):
+    """An instruction's template names a state key or an artifact that isn't there.
+
+    Attributes:
+        key: The name that it asks for.
+    """
+
+    def __init__(self, message: str, *, key: str, agent: str = "", branch: str = "", invocation_id: str = "") -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.key = key
 
 
 class PluginError(RunError):

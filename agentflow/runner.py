@@ -23,6 +23,7 @@ from agentflow.content import Part, as_parts
 from agentflow.core import Agent, InvocationContext, Plugin
 from agentflow.errors import CommitUnknown, ConfigError, PluginError, RunNotFound, SessionBusy
 from agentflow.events import Actions, AgentStart, Event, build_event
+from agentflow.history import Histories
 from agentflow.outcome import Outcome
 from agentflow.policies import Limits, seconds
 from agentflow.run import Live, OnConsumerGone, Run, RunResult, end_runs
@@ -169,6 +170,7 @@ class Runner:
         self._scheduler = scheduler
         self._tasks: TaskGroup | None = None
         self._tracing: tracing.Tracing | None = None
+        self._histories = Histories()
         self._live: dict[str, Live] = {}
         self._kept: OrderedDict[str, Live] = OrderedDict()
 
@@ -366,6 +368,7 @@ class Runner:
             seed=self._seed,
             tracing=self._tracing,
             scheduler=self._scheduler,
+            histories=self._histories,
         )
         run.state = state
         if self._hooks.having("on_event"):
