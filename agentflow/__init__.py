@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         ContextEnded as ContextEnded,
         InvalidEvent as InvalidEvent,
         LimitExceeded as LimitExceeded,
+        ModelError as ModelError,
         PluginError as PluginError,
         RunError as RunError,
         RunNotFound as RunNotFound,
@@ -45,6 +46,20 @@ if TYPE_CHECKING:
         StateConflict as StateConflict,
     )
     from agentflow.events import Actions as Actions, ErrorInfo as ErrorInfo, Event as Event, Usage as Usage
+    from agentflow.models.base import (
+        CallSite as CallSite,
+        Capabilities as Capabilities,
+        Message as Message,
+        Model as Model,
+        ModelRequest as ModelRequest,
+        ModelResponse as ModelResponse,
+        ModelSettings as ModelSettings,
+        OutputSchema as OutputSchema,
+        Refusal as Refusal,
+        ServerTool as ServerTool,
+        ToolSpec as ToolSpec,
+    )
+    from agentflow.models.registry import register_model as register_model, resolve_model as resolve_model
     from agentflow.outcome import Outcome as Outcome
     from agentflow.policies import Limits as Limits, Retry as Retry
     from agentflow.run import Run as Run, RunResult as RunResult
@@ -91,6 +106,7 @@ _HOMES = {
         "ContextEnded",
         "InvalidEvent",
         "LimitExceeded",
+        "ModelError",
         "PluginError",
         "RunError",
         "RunNotFound",
@@ -103,6 +119,20 @@ _HOMES = {
         "StateConflict",
     ),
     "agentflow.events": ("Actions", "ErrorInfo", "Event", "Usage"),
+    "agentflow.models.base": (
+        "CallSite",
+        "Capabilities",
+        "Message",
+        "Model",
+        "ModelRequest",
+        "ModelResponse",
+        "ModelSettings",
+        "OutputSchema",
+        "Refusal",
+        "ServerTool",
+        "ToolSpec",
+    ),
+    "agentflow.models.registry": ("register_model", "resolve_model"),
     "agentflow.outcome": ("Outcome",),
     "agentflow.policies": ("Limits", "Retry"),
     "agentflow.run": ("Run", "RunResult"),

@@ -13,6 +13,11 @@ from agentflow.testing.artifacts import ArtifactServiceSuite as ArtifactServiceS
 from agentflow.testing.clock import FakeClock as FakeClock, counting_ids as counting_ids
 from agentflow.testing.faults import FailingSessionService as FailingSessionService, FaultScheduler as FaultScheduler
 from agentflow.testing.memory import MemoryServiceSuite as MemoryServiceSuite
+from agentflow.testing.models import (
+    FunctionModel as FunctionModel,
+    ScriptedModel as ScriptedModel,
+    UnexpectedCall as UnexpectedCall,
+)
 from agentflow.testing.scheduling import (
     Explored as Explored,
     OrderFailed as OrderFailed,
