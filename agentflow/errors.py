@@ -16,6 +16,7 @@
     │   ├── LimitExceeded      a budget ran out: `.limit`, `.spent`
     │   ├── StateConflict      two branches wrote one key: `.key`, `.branches`
     │   ├── InstructionError   a template names what isn't there: `.key`
+    │   ├── InvalidAnswer      a model gave no answer that fits its schema
     │   └── PluginError        a hook failed: `.plugin`, `.hook`
     └── ServiceError           storage failed; nothing was written
         └── CommitUnknown      storage didn't answer in time: written or not, nobody knows
@@ -238,6 +239,10 @@ class InstructionError(RunError):
     def __init__(self, message: str, *, key: str, agent: str = "", branch: str = "", invocation_id: str = "") -> None:
         super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
         self.key = key
+
+
+class InvalidAnswer(RunError):
+    """A model gave no answer that fits the agent's `output_schema`, after it was told what is wrong."""
 
 
 class PluginError(RunError):
