@@ -107,6 +107,7 @@ class Invocation:
         time: Callable[[], float],
         limits: Limits,
         lookahead: int,
+        stream: bool,
         max_event_bytes: int,
         visibility: str,
         seed: int | None,
@@ -123,6 +124,7 @@ class Invocation:
         self.limits = limits
         self.spent = Spent()
         self.lookahead = lookahead
+        self.stream = stream
         self.max_event_bytes = max_event_bytes
         self._plain_chars = max_event_bytes // 6 - 1024
         self.visibility = visibility

@@ -176,6 +176,17 @@ class Turn(ABC):
         inner.path, inner.iteration, inner._loop, inner._links = self.path, iteration, frame, self._links
         return inner
 
+    def stand_in(self, agent: Any) -> Self:
+        """The context of one of its agents below that takes the turn in place of its own, at its place in the tree."""
+        ctx = self.derive(agent)
+        above = agent.parent
+        names = [agent.name]
+        while above is not None and above is not self.agent:
+            names.append(above.name)
+            above = above.parent
+        ctx.path = ".".join((self.path, *reversed(names)))
+        return ctx
+
     def halted(self) -> bool:
         """Whether a loop that runs this has been ended, as far as this line knows."""
         frame, here = self._loop, self._place.segments

@@ -58,6 +58,9 @@ class Agent(Node):
     directs_others = False
     """Whether it only directs others (Sequential, Loop, Parallel): a workflow, in OpenTelemetry's terms."""
 
+    shares_floor = False
+    """Whether `who_answers` is asked before each run of which it is the root."""
+
     description: str
     timeout: float | None
     retry: Retry | None
@@ -83,6 +86,10 @@ class Agent(Node):
     def run(self, ctx: "InvocationContext") -> Awaitable[None] | AsyncIterator[Event]:
         """Take a turn: an `async def` that emits through `ctx`, or an async generator that yields events."""
         raise ConfigError(f"{type(self).__name__} {self.name!r} has no `run`: write `async def run(self, ctx)`")
+
+    async def who_answers(self, ctx: "InvocationContext") -> "Agent":
+        """Which agent of its tree takes the turn, where it is the root of a run: itself, unless it `shares_floor`."""
+        return self
 
     def check(self) -> None:
         """Called when built or cloned; a subclass checks its own settings here, after `super().check()`.

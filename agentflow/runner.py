@@ -228,6 +228,7 @@ class Runner:
         session_id: str | None = None,
         state: Mapping[str, Any] | None = None,
         lookahead: int = 0,
+        stream: bool = True,
         limits: Limits | None = None,
         on_busy: OnBusy = "wait",
         on_consumer_gone: OnConsumerGone = "cancel",
@@ -241,6 +242,7 @@ class Runner:
             state: Written to the session with the user's message.
             lookahead: How many events each branch may be ahead of the reader. 0 is lock-step: an agent goes on when
                 its event has been read and the next one asked for.
+            stream: Whether models' answers come in pieces (partial events) before they come as a whole.
             limits: What this run may spend.
             on_busy: When another run holds the session: `"wait"` for it, or `"reject"` with `SessionBusy`.
             on_consumer_gone: When the block is left early: `"cancel"` the run, `"detach"` (it goes on in the Runner;
@@ -271,7 +273,7 @@ class Runner:
                 self._running_group()  # it may have ended while this one waited
                 session = await self.sessions.get(key, recent=0) if session_id is not None else None
                 session = session or await self.sessions.create(*key)
-                live = self._make(key, dict(session.state), lookahead, limits or self.limits, on_consumer_gone)
+                live = self._make(key, dict(session.state), lookahead, stream, limits or self.limits, on_consumer_gone)
                 self._live[live.invocation.id] = live
                 self._running_group().start_soon(
                     self._host, live, turns, parts, dict(state or {}), name=f"agentflow run {live.invocation.id}"
@@ -291,6 +293,7 @@ class Runner:
         session_id: str | None = None,
         state: Mapping[str, Any] | None = None,
         lookahead: int = 0,
+        stream: bool = True,
         limits: Limits | None = None,
         backend: Literal["asyncio", "trio"] = "asyncio",
     ) -> SyncRun:
@@ -304,10 +307,19 @@ class Runner:
             session_id: See `run`.
             state: See `run`.
             lookahead: See `run`.
+            stream: See `run`.
             limits: See `run`.
             backend: Which event loop it runs on.
         """
-        run = self.run(message, user_id=user_id, session_id=session_id, state=state, lookahead=lookahead, limits=limits)
+        run = self.run(
+            message,
+            user_id=user_id,
+            session_id=session_id,
+            state=state,
+            lookahead=lookahead,
+            stream=stream,
+            limits=limits,
+        )
         return SyncRun(self, lambda: run, backend)
 
     def attach(self, run_id: str, *, after: int = 0) -> Run:
@@ -349,7 +361,13 @@ class Runner:
         return self._tasks
 
     def _make(
-        self, key: SessionKey, state: dict[str, Any], lookahead: int, limits: Limits, policy: OnConsumerGone
+        self,
+        key: SessionKey,
+        state: dict[str, Any],
+        lookahead: int,
+        stream: bool,
+        limits: Limits,
+        policy: OnConsumerGone,
     ) -> Live:
         if self._tracing is None and (tracing.enabled() or tracing.metering()):
             self._tracing = tracing.Tracing()
@@ -362,6 +380,7 @@ class Runner:
             time=self._time,
             limits=limits,
             lookahead=lookahead,
+            stream=stream,
             max_event_bytes=self._max_event_bytes,
             visibility=self._visibility,
             seed=self._seed,
@@ -429,7 +448,9 @@ class Runner:
         if reply is not None:
             await root.emit(as_event(root, reply, "before_run"))
         else:
-            await take_turn(root, AgentStart(self.agent.name, type(self.agent).__name__))
+            agent = await self.agent.who_answers(root) if self.agent.shares_floor else self.agent
+            ctx = root if agent is self.agent else root.stand_in(agent)
+            await take_turn(ctx, AgentStart(agent.name, type(agent).__name__))
 
     async def _last_words(self, live: Live, root: InvocationContext) -> None:
         """Commit what was deferred and let plugins know; shielded, each plugin within its time."""
