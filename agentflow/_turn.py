@@ -74,7 +74,7 @@ class Turn(ABC):
     """What a turn is made of; agents see it as `InvocationContext`."""
 
     __slots__ = (
-        "_active", "_attempts", "_forks", "_links", "_loop", "_origins", "_parent", "_place", "_run", "_said",
+        "_active", "_attempts", "_calls", "_forks", "_links", "_loop", "_origins", "_parent", "_place", "_run", "_said",
         "_services", "_span", "_start", "_state", "_stopped", "_timers", "_usage", "_watch", "agent", "began", "ended",
         "iteration", "path", "status",
     )  # fmt: skip
@@ -89,6 +89,7 @@ class Turn(ABC):
         self.status: Status = "skipped"
         self._active = 0
         self._attempts = 1
+        self._calls = 0
         self._forks = 0
         self._origins: dict[str, Turn] | None = None
         self._said: Event | tuple[Outcome, ...] | None = None

@@ -10,10 +10,12 @@
     │   ├── SessionBusy        another run holds it
     │   └── StaleSession       someone else wrote first
     ├── RunNotFound            nothing to attach to
+    ├── InvalidArguments       a model called a tool with what doesn't fit; the model is told
     ├── RunError               this run failed: `.agent`, `.branch`, `.invocation_id`
     │   ├── AgentTimeout       also a `TimeoutError`
     │   ├── LimitExceeded      a budget ran out: `.limit`, `.spent`
     │   ├── StateConflict      two branches wrote one key: `.key`, `.branches`
+    │   ├── ToolTimeout        a tool was still at work when its time was up: `.tool`, `.seconds`
     │   └── PluginError        a hook failed: `.plugin`, `.hook`
     └── ServiceError           storage failed; nothing was written
         └── CommitUnknown      storage didn't answer in time: written or not, nobody knows
@@ -85,6 +87,10 @@ class StaleSession(SessionError):
 
 class RunNotFound(AgentflowError):
     """The Runner knows no run of this id."""
+
+
+class InvalidArguments(AgentflowError, ValueError):
+    """A model called a tool with arguments that don't fit its schema. The model is told, and may try again."""
 
 
 class RunError(AgentflowError):
@@ -161,6 +167,22 @@ class StateConflict(RunError):
         super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
         self.key = key
         self.branches = branches
+
+
+class ToolTimeout(RunError, TimeoutError):
+    """A tool was still at work when its time was up. The model is told, unless the tool's `on_error` is `"raise"`.
+
+    Attributes:
+        tool: Name of the tool.
+        seconds: The time it had.
+    """
+
+    def __init__(
+        self, message: str, *, tool: str, seconds: float, agent: str = "", branch: str = "", invocation_id: str = ""
+    ) -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.tool = tool
+        self.seconds = seconds
 
 
 class PluginError(RunError):
