@@ -39,7 +39,7 @@ class Signature:
     parameters: dict[str, Any]
     context: str | None
     _names: dict[str, bool]  # the model's parameters, and whether one can only be given by position
-    _adapter: TypeAdapter[dict[str, Any]]
+    _adapter: TypeAdapter[Any]
 
     def bind(self, tool: str, args: dict[str, Any], ctx: ToolContext) -> tuple[list[Any], dict[str, Any]]:
         """What to call the function with.
@@ -101,9 +101,7 @@ def _read(function: Callable[..., Any]) -> Signature:
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"tool {name!r}: {function!r} has no signature to read; write a function around it"
-        ) from error
+        raise ConfigError(f"tool {name!r} has no signature to read; write a function around it") from error
     hints = _hints(name, plain)
     description, documented = read_docstring(inspect.getdoc(plain) or "")
     fields: dict[str, Any] = {}
@@ -124,7 +122,7 @@ def _read(function: Callable[..., Any]) -> Signature:
     arguments = TypedDict("Arguments", fields)  # type: ignore[misc]  # a type made at run time
     arguments.__pydantic_config__ = ConfigDict(extra="forbid", arbitrary_types_allowed=False)  # type: ignore[attr-defined]
     try:
-        adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(arguments)
+        adapter: TypeAdapter[Any] = TypeAdapter(arguments)
         schema = adapter.json_schema(schema_generator=_Schema)
     except PydanticUserError as error:
         raise ConfigError(f"tool {name!r}: no JSON schema can be made of its parameters: {error}") from error

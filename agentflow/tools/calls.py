@@ -44,7 +44,7 @@ FATAL = (LimitExceeded, PluginError, ServiceError, StateConflict)
 
 @dataclass(slots=True, kw_only=True)
 class Hooks:
-    """An agent's own callbacks around its tools; plugins come first. The first that returns something ends the round."""
+    """An agent's own callbacks around its tools; plugins come first, and who says something ends the round."""
 
     before: Sequence[BeforeTool] = ()
     after: Sequence[AfterTool] = ()
@@ -174,12 +174,11 @@ def _merge(ctx: InvocationContext, jobs: "list[_Job]") -> Called:
     actions = Actions()
     for job in jobs:
         for key, value in job.written.items():
-            if value is REMOVED:
+            reducer = reducing(ctx._place.groups, key)
+            if value is REMOVED or delta.get(key, REMOVED) is REMOVED:
                 delta[key] = value
-            elif reducing(ctx._place.groups, key) is not None and key in delta:
-                delta[key] = reducing(ctx._place.groups, key)[0].join(key, delta[key], value)
             else:
-                delta[key] = _deep(delta[key], value) if key in delta else value
+                delta[key] = reducer[0].join(key, delta[key], value) if reducer else _deep(delta[key], value)
         did = job.ctx.actions
         for name, version in did.artifact_delta.items():
             actions.artifact_delta[name] = max(version, actions.artifact_delta.get(name, 0))
@@ -265,6 +264,7 @@ class _Job:
         ctx, tool, args = self.ctx, self.tool, dict(self.call.args)
         plugins, hooks = ctx._services.plugins, self.hooks
         failed: Exception | None = None
+        value: Any = None
         try:
             value = await self._before(args)
             if value is None:
@@ -273,15 +273,16 @@ class _Job:
             raise
         except Exception as error:
             failed = error
-            value = await plugins.first("on_tool_error", ctx, tool, args, error)
+        if failed is not None:
+            value = await plugins.first("on_tool_error", ctx, tool, args, failed)
             if value is None:
-                value = await _first(hooks.on_error, ctx, tool, args, error)
-            if value is None and tool.on_error == "raise":
-                raise
-            if value is None:
-                value = _told(error)
-            else:
+                value = await _first(hooks.on_error, ctx, tool, args, failed)
+            if value is not None:
                 failed = None
+            elif tool.on_error == "raise":
+                raise failed
+            else:
+                value = _told(failed)
         if not self.unknown:
             after = await plugins.first("after_tool", ctx, tool, args, value)
             if after is None:
