@@ -75,9 +75,9 @@ class Turn(ABC):
     """What a turn is made of; agents see it as `InvocationContext`."""
 
     __slots__ = (
-        "_active", "_attempts", "_content", "_forks", "_hears", "_links", "_loop", "_origins", "_parent", "_place",
-        "_run", "_said", "_services", "_span", "_start", "_state", "_stopped", "_timers", "_usage", "_watch", "agent",
-        "began", "ended", "iteration", "path", "status",
+        "_active", "_attempts", "_calls", "_content", "_forks", "_hears", "_links", "_loop", "_origins", "_parent",
+        "_place", "_run", "_said", "_services", "_span", "_start", "_state", "_stopped", "_timers", "_usage",
+        "_watch", "agent", "began", "ended", "iteration", "path", "status",
     )  # fmt: skip
 
     def __init__(self, run: Invocation, services: Services, agent: Any, parent: "Turn | None") -> None:
@@ -90,6 +90,7 @@ class Turn(ABC):
         self.status: Status = "skipped"
         self._active = 0
         self._attempts = 1
+        self._calls = 0
         self._hears = False
         self._forks = 0
         self._origins: dict[str, Turn] | None = None

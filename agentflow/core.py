@@ -7,7 +7,7 @@ with `await ctx.run(child)`. What happens around a turn is in `_turn.py`, what a
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -16,7 +16,7 @@ from agentflow._invocation import with_pending
 from agentflow._streams import Channel, Watched
 from agentflow._tree import Node, check_name
 from agentflow._turn import Turn, short, take_turn
-from agentflow.content import Part, Text, UserContent, as_parts
+from agentflow.content import Part, Text, ToolCall, ToolResult, UserContent, as_parts
 from agentflow.errors import ConfigError, ContextEnded, InvalidEvent
 from agentflow.events import Actions, AgentStart, Event, Usage, build_event, copy_event
 from agentflow.models.base import ModelRequest, ModelResponse
@@ -117,21 +117,68 @@ class Agent(Node):
 
 
 class Tool(ABC):
-    """Something that a model may call.
+    """Something that a model may call. Subclass it and write `run`, or use `@tool` on a function.
 
     Args:
         name: Unique among an agent's tools.
         description: What it does, for the model.
+        timeout: Seconds for a call. Running out is an error that the model is told.
+        sequential: Runs alone: after the calls before it in its turn, and before those after it.
+        on_error: What becomes of an exception: `"return"` tells the model, `"raise"` lets the agent's turn fail.
+        long_running: Its answer may come later: what it returns now is only where it stands, and `None` pauses the run
+            until a later one brings the answer.
+        require_confirmation: A person has to agree before it runs: always, or where a function of the context and the
+            arguments says so.
+        max_result_bytes: A longer result is saved as an artifact, and the model reads its beginning.
+
+    Raises:
+        ConfigError: A setting can't work.
     """
 
-    def __init__(self, name: str, *, description: str = "") -> None:
+    declared = True
+    """Whether the model is told of it; one that isn't only has `prepare`."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        description: str = "",
+        timeout: float | str | None = None,
+        sequential: bool = False,
+        on_error: Literal["return", "raise"] = "return",
+        long_running: bool = False,
+        require_confirmation: "bool | Callable[[ToolContext, dict[str, Any]], bool]" = False,
+        max_result_bytes: int = 256 * 1024,
+    ) -> None:
         check_name(name, type(self).__name__)
+        if on_error not in ("return", "raise"):
+            raise ConfigError(f"tool {name!r}: on_error must be 'return' or 'raise', not {on_error!r}")
         self.name = name
-        self.description = description
+        self._description = description
+        self.timeout = seconds(timeout, f"tool {name!r}: timeout")
+        self.sequential = sequential
+        self.on_error = on_error
+        self.long_running = long_running
+        self.require_confirmation = require_confirmation
+        self.max_result_bytes = max_result_bytes
+
+    @property
+    def description(self) -> str:
+        """What it does, for the model."""
+        return self._description
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """JSON schema of its arguments: an object."""
+        return {"type": "object", "properties": {}}
 
     @abstractmethod
-    async def run(self, ctx: "InvocationContext", args: dict[str, Any]) -> Any:
-        """Do it, and return a JSON value."""
+    async def run(self, ctx: "ToolContext", args: dict[str, Any]) -> Any:
+        """Do it, and return a JSON value, content parts, or what pydantic can make JSON of."""
+
+    async def prepare(self, ctx: "InvocationContext", request: ModelRequest) -> None:
+        """Called before each model call of an agent that has it; may change the request."""
+        return None
 
 
 class Plugin:
@@ -537,3 +584,33 @@ class InvocationContext(Turn):
         ctx._origins[event.id] = origin
         await watched.channel.send(event, watched.flow)
         ctx._origins.pop(event.id, None)
+
+
+class ToolContext(InvocationContext):
+    """What a tool knows and may do during one call: all that its agent may, on a line of its own.
+
+    State that it writes is published with the results of its turn, if it succeeds; the calls beside it don't see it.
+    What it emits, and agents that it runs, are in the stream and in the log; the model reads its result alone.
+
+    Attributes:
+        call: What the model asked for.
+        tool: The tool.
+        actions: What the call does besides answering: `escalate`, `transfer_to_agent`, `skip_summarization`.
+        idempotency_key: The same whenever this call is made, also after a crash or an approval; of no other call.
+    """
+
+    __slots__ = ("actions", "call", "idempotency_key", "tool")
+
+    call: ToolCall
+    tool: Tool
+    actions: Actions
+    idempotency_key: str
+
+    def derive(self, child: Any) -> Any:
+        """The context of a turn inside of the call."""
+        return InvocationContext(self._run, self._services, child, self)
+
+    async def progress(self, value: Any) -> None:
+        """Show a piece of the result, or how far it is: an event that is delivered and never stored."""
+        piece = ToolResult(self.call.id, self.tool.name, value)
+        await self.emit(self.event(piece, partial=True, response_id=self.call.id))

@@ -10,6 +10,7 @@
     │   ├── SessionBusy        another run holds it
     │   └── StaleSession       someone else wrote first
     ├── RunNotFound            nothing to attach to
+    ├── InvalidArguments       a model called a tool with what doesn't fit; the model is told
     ├── RunError               this run failed: `.agent`, `.branch`, `.invocation_id`
     │   ├── AgentTimeout       also a `TimeoutError`
     │   ├── ModelError         a model didn't answer: `.kind`, `.retryable`, `.retry_after`, `.status`
@@ -17,6 +18,7 @@
     │   ├── StateConflict      two branches wrote one key: `.key`, `.branches`
     │   ├── InstructionError   a template names what isn't there: `.key`
     │   ├── InvalidAnswer      a model gave no answer that fits its schema
+    │   ├── ToolTimeout        a tool was still at work when its time was up: `.tool`, `.seconds`
     │   └── PluginError        a hook failed: `.plugin`, `.hook`
     └── ServiceError           storage failed; nothing was written
         └── CommitUnknown      storage didn't answer in time: written or not, nobody knows
@@ -88,6 +90,10 @@ class StaleSession(SessionError):
 
 class RunNotFound(AgentflowError):
     """The Runner knows no run of this id."""
+
+
+class InvalidArguments(AgentflowError, ValueError):
+    """A model called a tool with arguments that don't fit its schema. The model is told, and may try again."""
 
 
 class RunError(AgentflowError):
@@ -243,6 +249,22 @@ class InstructionError(RunError):
 
 class InvalidAnswer(RunError):
     """A model gave no answer that fits the agent's `output_schema`, after it was told what is wrong."""
+
+
+class ToolTimeout(RunError, TimeoutError):
+    """A tool was still at work when its time was up. The model is told, unless the tool's `on_error` is `"raise"`.
+
+    Attributes:
+        tool: Name of the tool.
+        seconds: The time it had.
+    """
+
+    def __init__(
+        self, message: str, *, tool: str, seconds: float, agent: str = "", branch: str = "", invocation_id: str = ""
+    ) -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.tool = tool
+        self.seconds = seconds
 
 
 class PluginError(RunError):

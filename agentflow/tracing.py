@@ -9,7 +9,7 @@ the agent's, and the parent of the agents that run inside of it.
 import json
 import os
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,12 @@ INPUT_MESSAGES = "gen_ai.input.messages"
 OUTPUT_MESSAGES = "gen_ai.output.messages"
 INPUT_TOKENS = "gen_ai.usage.input_tokens"
 OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+TOOL_NAME = "gen_ai.tool.name"
+TOOL_TYPE = "gen_ai.tool.type"
+TOOL_DESCRIPTION = "gen_ai.tool.description"
+TOOL_CALL_ID = "gen_ai.tool.call.id"
+TOOL_ARGUMENTS = "gen_ai.tool.call.arguments"
+TOOL_RESULT = "gen_ai.tool.call.result"
 ERROR_TYPE = "error.type"
 INVOCATION_ID = "agentflow.invocation.id"
 APP_NAME = "agentflow.app.name"
@@ -48,6 +54,7 @@ REASON = "agentflow.reason"
 CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
 _AGENT_BUCKETS = [0.1 * 2**n for n in range(13)]
+_TOOL_BUCKETS = [0.01 * 2**n for n in range(14)]
 _WORKFLOW_BUCKETS = [1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200]
 _TOLD = "_agentflow_trace"
 """Where an exception keeps the trace that has recorded it, so that the spans above the one it came from don't again."""
@@ -142,6 +149,10 @@ class Tracing:
             "agentflow.branch.queue.duration", "s", "Time a branch waited for its turn",
             explicit_bucket_boundaries_advisory=_AGENT_BUCKETS,
         )  # fmt: skip
+        self._tools = meter.create_histogram(
+            "gen_ai.execute_tool.duration", "s", "Duration of a tool call",
+            explicit_bucket_boundaries_advisory=_TOOL_BUCKETS,
+        )  # fmt: skip
         self.captures = os.environ.get(CAPTURE, "").strip().lower() in ("true", "span_only", "span_and_event")
 
     def start_run(self, app_name: str, invocation_id: str, session_id: str, user_id: str) -> Span:
@@ -230,6 +241,41 @@ class Tracing:
                 labels[ERROR_TYPE] = _type_of(failure)
             (self._workflows if workflow else self._agents).record(duration, labels, trace.set_span_in_context(span))
 
+    def start_tool(
+        self, *, tool: str, description: str, call_id: str, agent: str, parent: Span, args: Mapping[str, Any]
+    ) -> Span:
+        """The span of a tool call; agents that the tool runs are below it."""
+        attributes: dict[str, Any] = {
+            OPERATION: "execute_tool",
+            TOOL_NAME: tool,
+            TOOL_TYPE: "function",
+            TOOL_CALL_ID: call_id,
+            AGENT_NAME: agent,
+        }
+        if description:
+            attributes[TOOL_DESCRIPTION] = description
+        if self.captures:
+            attributes[TOOL_ARGUMENTS] = _json(args)
+        return self._tracer.start_span(f"execute_tool {tool}", context=_below(parent), attributes=attributes)
+
+    def end_tool(
+        self, span: Span, *, tool: str, outcome: str, duration: float, error: Exception | None, result: Any
+    ) -> None:
+        """Close the span of a tool call. An error that the model is told is one; a cancellation and a pause aren't."""
+        try:
+            if span.is_recording():
+                span.set_attribute(OUTCOME, outcome)
+                if self.captures and result is not None:
+                    span.set_attribute(TOOL_RESULT, _json(result))
+                if error is not None:
+                    _fail(span, error)
+        finally:
+            span.end()
+        labels = {TOOL_NAME: tool, OUTCOME: outcome}
+        if error is not None:
+            labels[ERROR_TYPE] = _type_of(error)
+        self._tools.record(duration, labels, trace.set_span_in_context(span))
+
     def queued(self, name: str, parent: Span, started_ns: int, ended_ns: int, branch: str) -> None:
         """A branch waited for its turn: a span of its own, beside the branch's."""
         span = self._tracer.start_span(
@@ -283,6 +329,10 @@ def _told(error: BaseException, trace_id: int) -> bool:
     if vars(error).get(_TOLD) == trace_id:
         return True
     return isinstance(error, BaseExceptionGroup) and all(_told(inner, trace_id) for inner in error.exceptions)
+
+
+def _json(value: Any) -> str:
+    return clean_text(json.dumps(value, default=str, ensure_ascii=False))
 
 
 def _message(role: str, text: str) -> str:
