@@ -58,9 +58,6 @@ class Agent(Node):
     directs_others = False
     """Whether it only directs others (Sequential, Loop, Parallel): a workflow, in OpenTelemetry's terms."""
 
-    shares_floor = False
-    """Whether `who_answers` is asked before each run of which it is the root."""
-
     description: str
     timeout: float | None
     retry: Retry | None
@@ -86,6 +83,11 @@ class Agent(Node):
     def run(self, ctx: "InvocationContext") -> Awaitable[None] | AsyncIterator[Event]:
         """Take a turn: an `async def` that emits through `ctx`, or an async generator that yields events."""
         raise ConfigError(f"{type(self).__name__} {self.name!r} has no `run`: write `async def run(self, ctx)`")
+
+    @property
+    def shares_floor(self) -> bool:
+        """Whether another agent of its tree may answer in its place; see `who_answers`."""
+        return False
 
     async def who_answers(self, ctx: "InvocationContext") -> "Agent":
         """Which agent of its tree takes the turn, where it is the root of a run: itself, unless it `shares_floor`."""

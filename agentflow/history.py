@@ -118,15 +118,16 @@ class History:
         Asking again costs what is new, however long the session is.
         """
         line = self._at(invocation_id, branch)
-        seen, cuts, view = line.views.get(key) or (0, -1, None)
-        if cuts == line.cuts:
-            if seen < len(line.items):
-                view.add(line.events(start=seen))
+        kept = line.views.get(key)
+        if kept is not None and kept[1] == line.cuts:
+            view: V = kept[2]
+            if kept[0] < len(line.items):
+                view.add(line.events(start=kept[0]))
         else:
             view = make()
             view.add(self._visible(line))
         line.views[key] = (len(line.items), line.cuts, view)
-        return view  # type: ignore[no-any-return]  # what `make` made for this key
+        return view
 
     def _at(self, invocation_id: str, branch: str) -> _Line:
         line = self._lines.get((invocation_id, branch)) if branch else self._root

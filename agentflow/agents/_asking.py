@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from inspect import isawaitable
-from typing import Any, TypeVar
+from typing import Any
 
 from agentflow._turn import error_info, short
 from agentflow.content import Part, Text, ToolCall
@@ -11,16 +11,15 @@ from agentflow.errors import ConfigError, InvalidEvent, ModelError
 from agentflow.events import Event, Usage, build_event
 from agentflow.models.base import Model, ModelRequest, ModelResponse
 
-T = TypeVar("T")
-Maybe = Awaitable[T | None] | T | None
+Reply = ModelResponse | str | None
 
-BeforeModel = Callable[[InvocationContext, ModelRequest], Maybe[ModelResponse | str]]
+BeforeModel = Callable[[InvocationContext, ModelRequest], Awaitable[Reply] | Reply]
 """Called before a model is; what it returns is the answer, and the model isn't called. It may change the request."""
 
-AfterModel = Callable[[InvocationContext, ModelResponse], Maybe[ModelResponse | str]]
+AfterModel = Callable[[InvocationContext, ModelResponse], Awaitable[Reply] | Reply]
 """Called with each answer, and each streamed piece of one (`partial`); what it returns replaces it."""
 
-OnModelError = Callable[[InvocationContext, ModelRequest, Exception], Maybe[ModelResponse | str]]
+OnModelError = Callable[[InvocationContext, ModelRequest, Exception], Awaitable[Reply] | Reply]
 """Called when a model call failed; what it returns is the answer."""
 
 
@@ -141,8 +140,8 @@ def event_of(ctx: InvocationContext, parts: Sequence[Part], response_id: str | N
     """An event of the agent's, ready to be emitted."""
     run = ctx._run
     event = build_event(
-        run.new_id(), run.id, run.time(), ctx.agent.name, ctx._place.branch, ctx.path, ctx.iteration, tuple(parts), None,
-        partial,
+        run.new_id(), run.id, run.time(), ctx.agent.name, ctx._place.branch, ctx.path, ctx.iteration,
+        tuple(parts), None, partial,
     )  # fmt: skip
     event.__dict__["response_id"] = response_id
     return event
@@ -172,7 +171,9 @@ def _check(response: object, model: Model) -> ModelError | None:
         response.usage = (response.usage or Usage()) + Usage(model_calls=1)
     if response.refusal is not None or response.finish_reason == "refusal":
         why = response.refusal.explanation if response.refusal is not None else ""
-        return ModelError(f"model {model.name!r} refused to answer{': ' if why else ''}{why}", kind="refusal", model=model.name)
+        return ModelError(
+            f"model {model.name!r} refused to answer{': ' if why else ''}{why}", kind="refusal", model=model.name
+        )
     if response.finish_reason == "context_window":
         return ModelError(
             f"model {model.name!r} ran out of its context window: bound what it reads (history=...)",

@@ -36,10 +36,10 @@ async def render(instruction: Instruction, ctx: InvocationContext) -> str:
         return text
     if "{" not in instruction:
         return instruction
-    return await fill(instruction, ctx)
+    return await fill_instruction(instruction, ctx)
 
 
-async def fill(template: str, ctx: InvocationContext) -> str:
+async def fill_instruction(template: str, ctx: InvocationContext) -> str:
     """Fill `{name}`, `{name?}`, `{app:name}`, `{user:name}`, `{temp:name}` and `{artifact.file}` in `template`.
 
     A name with `?` may be missing and is then empty, as `None` always is. What couldn't be a name stays as it is, so

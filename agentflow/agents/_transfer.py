@@ -39,7 +39,9 @@ class TransferTool(Tool):
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        super().__init__(TRANSFER, description="Hand the conversation over to another agent, which answers in your place.")
+        super().__init__(
+            TRANSFER, description="Hand the conversation over to another agent, which answers in your place."
+        )
         self.names = names
 
     @property

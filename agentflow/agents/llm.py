@@ -5,21 +5,29 @@ from collections.abc import Awaitable, Callable, Sequence
 from inspect import isawaitable
 from typing import Any, Literal
 
+from agentflow._turn import error_info
 from agentflow.agents._asking import AfterModel, BeforeModel, Callbacks, OnModelError, ask, event_of, spoken
 from agentflow.agents._contents import Contents
-from agentflow.agents._instructions import Instruction, identity, joined, render
+from agentflow.agents._instructions import Instruction, fill_instruction as fill_instruction, identity, joined, render
 from agentflow.agents._output import Answer, AnswerTool, Misfit, answer_of
-from agentflow.agents._settings import TokenBudget, check_settings
+from agentflow.agents._settings import TokenBudget as TokenBudget, check_settings
 from agentflow.agents._transfer import TRANSFER, Speakers, TransferTool, advice
-from agentflow._turn import error_info
 from agentflow.content import Data, Part, Text, Thinking, ToolCall, ToolResult
 from agentflow.core import Agent, Callback, InvocationContext, Tool
-from agentflow.errors import ConfigError, LimitExceeded, InvalidAnswer
+from agentflow.errors import ConfigError, InvalidAnswer, LimitExceeded
 from agentflow.events import Actions, Event
-from agentflow.models.base import CallSite, Message, Model, ModelRequest, ModelResponse, ModelSettings, ServerTool, ToolSpec
-from agentflow.models.registry import resolve_model
+from agentflow.models.base import (
+    CallSite,
+    Message,
+    Model,
+    ModelRequest,
+    ModelResponse,
+    ModelSettings,
+    ServerTool,
+    ToolSpec,
+)
 from agentflow.policies import Retry
-from agentflow.tools.calls import AfterTool, BeforeTool, Called, Hooks, OnToolErrorCallback, run_calls
+from agentflow.tools.calls import AfterTool, BeforeTool, Hooks, OnToolErrorCallback, run_calls
 from agentflow.tools.toolset import Toolset, resolve_tools
 
 Compaction = Callable[[InvocationContext, list[Message]], Awaitable[Sequence[Message]] | Sequence[Message]]
@@ -42,13 +50,13 @@ class LlmAgent(Agent):
     said. Answers are streamed as partial events, tied by `response_id` to the event that is stored. The turn ends with
     the first answer that calls no tool; that is what `output_key` and `output_schema` are about.
 
-    Sub-agents are those that it may hand over to, by a tool that its model gets (`transfer_to_agent`); so are its parent
-    and its parent's other sub-agents, where the parent is an LlmAgent. Who it hands over to ends its turn, and answers
-    what the user says next.
+    Sub-agents are those that it may hand over to, by a tool that its model gets (`transfer_to_agent`); so are its
+    parent and its parent's other sub-agents, where the parent is an LlmAgent. Who it hands over to ends its turn, and
+    answers what the user says next.
 
     Args:
         name: Unique in the tree; its model knows it.
-        model: A `Model`, or the name of one, such as `"claude-opus-5-5"`; by default that of the nearest LlmAgent above.
+        model: A `Model`, or the name of one, like `"claude-opus-5-5"`; by default that of the nearest LlmAgent above.
         instruction: What it is told. `{key}` is replaced by that key of state, `{key?}` may be missing,
             `{artifact.name}` is a file's text; or a function of the context, whose text is taken as it is.
         global_instruction: The same, for it and all LlmAgents below it.
@@ -154,12 +162,13 @@ class LlmAgent(Agent):
         )  # fmt: skip
         vars(self).update(
             model=model, instruction=instruction, global_instruction=global_instruction, tools=tools,
-            output_schema=output_schema, output_retries=output_retries, output_key=output_key, input_schema=input_schema,
-            include_contents=include_contents, history=history, settings=settings or _DEFAULT, stream=stream,
-            max_steps=max_steps, max_tool_calls=max_tool_calls, tool_concurrency=tool_concurrency,
-            transfer_to_parent=transfer_to_parent, transfer_to_peers=transfer_to_peers,
-            before_model=before_model, after_model=after_model, on_model_error=on_model_error,
-            before_tool=before_tool, after_tool=after_tool, on_tool_error=on_tool_error,
+            output_schema=output_schema, output_retries=output_retries, output_key=output_key,
+            input_schema=input_schema, include_contents=include_contents, history=history,
+            settings=settings or _DEFAULT, stream=stream, max_steps=max_steps, max_tool_calls=max_tool_calls,
+            tool_concurrency=tool_concurrency, transfer_to_parent=transfer_to_parent,
+            transfer_to_peers=transfer_to_peers, before_model=before_model, after_model=after_model,
+            on_model_error=on_model_error, before_tool=before_tool, after_tool=after_tool,
+            on_tool_error=on_tool_error,
         )  # fmt: skip
 
     def check(self) -> None:
@@ -249,12 +258,14 @@ class _Talk:
     async def _find_tools(self) -> None:
         agent = self.agent
         if agent.tools:
-            self.tools = await resolve_tools(self.ctx, [tool for tool in agent.tools if not isinstance(tool, ServerTool)])
+            self.tools = await resolve_tools(
+                self.ctx, [tool for tool in agent.tools if not isinstance(tool, ServerTool)]
+            )
         if self.targets:
             self.tools[TRANSFER] = TransferTool([target.name for target in self.targets])
         if self.answer is not None:
             able = self.model.capabilities
-            if not able.output_schema or (agent.tools or self.targets) and not able.output_schema_with_tools:
+            if not able.output_schema or (self.tools and not able.output_schema_with_tools):
                 self.answering = AnswerTool(self.answer)
                 self.tools[self.answering.name] = self.answering
 
@@ -334,7 +345,9 @@ class _Talk:
             return not await self._hand_over(actions.transfer_to_agent)
         answering = self.answering
         if answering is not None and answering.given is not None:
-            await self._give(event_of(ctx, (Text(json.dumps(answering.given.value, ensure_ascii=False)),), event.id), answering.given)
+            await self._give(
+                event_of(ctx, (Text(json.dumps(answering.given.value, ensure_ascii=False)),), event.id), answering.given
+            )
             return False
         if answering is not None and answering.misfits > agent.output_retries:
             raise self._misfit(answering.complaint)
@@ -356,7 +369,10 @@ class _Talk:
                 raise self._misfit(str(misfit)) from None
             self.repair = (
                 Message("assistant", event.parts),
-                Message("user", (Text(f"That answer doesn't fit: {misfit}. Give all of it again, as JSON that fits the schema."),)),
+                Message(
+                    "user",
+                    (Text(f"That answer doesn't fit: {misfit}. Give all of it again, as JSON that fits the schema."),),
+                ),
             )
             return True
         await self._give(event, data)
@@ -375,10 +391,7 @@ class _Talk:
         """Let another agent go on; gives whether it said something."""
         ctx = self.ctx
         if _handovers(ctx) >= _MOST_HANDOVERS:
-            raise LimitExceeded(
-                f"agents keep handing over to one another: {ctx.path}", limit="handovers",
-                spent={"handovers": _MOST_HANDOVERS}, agent=ctx.path, branch=ctx.branch, invocation_id=ctx.invocation_id,
-            )  # fmt: skip
+            raise self._limit("handovers", _MOST_HANDOVERS, f"agents keep handing over to one another: {ctx.path}")
         target = next(agent for agent in self.targets if agent.name == name)
         return (await ctx.run(target)).said is not None
 
@@ -388,18 +401,28 @@ class _Talk:
         return 0 < self.idle < _MOST_IDLE
 
     def _misfit(self, complaint: str) -> InvalidAnswer:
-        ctx = self.ctx
+        ctx, attempts = self.ctx, self.agent.output_retries + 1
         return InvalidAnswer(
-            f"agent {ctx.path!r} gave no answer that fits its output_schema, in {self.agent.output_retries + 1} attempts: "
-            f"{complaint}", agent=ctx.path, branch=ctx.branch, invocation_id=ctx.invocation_id,
-        )  # fmt: skip
+            f"agent {ctx.path!r} gave no answer that fits its output_schema, in {attempts} attempts: {complaint}",
+            agent=ctx.path,
+            branch=ctx.branch,
+            invocation_id=ctx.invocation_id,
+        )
 
     def _used_up(self, limit: str, spent: int) -> LimitExceeded:
+        most = getattr(self.agent, limit)
+        return self._limit(limit, spent, f"agent {self.ctx.path!r} has no answer, and its {limit}={most} is used up")
+
+    def _limit(self, limit: str, spent: int, message: str) -> LimitExceeded:
         ctx = self.ctx
         return LimitExceeded(
-            f"agent {ctx.path!r} may use {limit}={getattr(self.agent, limit)} in a turn, and has not come to an end by then",
-            limit=limit, spent={limit: spent}, agent=ctx.path, branch=ctx.branch, invocation_id=ctx.invocation_id,
-        )  # fmt: skip
+            message,
+            limit=limit,
+            spent={limit: spent},
+            agent=ctx.path,
+            branch=ctx.branch,
+            invocation_id=ctx.invocation_id,
+        )
 
 
 def _model_of(agent: LlmAgent) -> Model:
@@ -414,7 +437,7 @@ def _model_of(agent: LlmAgent) -> Model:
             return above._model
         above = above.parent
     raise ConfigError(
-        f"LlmAgent {agent.name!r} has no model, nor has an LlmAgent above it: give it one, model='claude-opus-5-5' for instance"
+        f"LlmAgent {agent.name!r} has no model, nor has an LlmAgent above it: give it one, like model='claude-opus-5-5'"
     )
 
 
