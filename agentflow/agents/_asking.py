@@ -67,8 +67,9 @@ async def ask(
     response: ModelResponse | None = None
     failure: Exception | None
     try:
-        response = await model.call(request, call.show if stream else None)
-        failure = _check(response, model)
+        answer = await model.call(request, call.show if stream else None)
+        failure = _check(answer, model)
+        response = answer
     except Exception as error:
         if error is call.broken:  # it was not the model that failed
             raise
