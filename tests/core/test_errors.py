@@ -21,6 +21,7 @@ from agentflow import (
     InvocationContext,
     LimitExceeded,
     Limits,
+    ModelError,
     ParallelAgent,
     Plugin,
     PluginError,
@@ -56,6 +57,10 @@ FIELDS: dict[type[AgentflowError], dict[str, object]] = {
     RunNotFound: {},
     RunError: PLACE,
     AgentTimeout: {"seconds": 1.5, **PLACE},
+    ModelError: {
+        "kind": "rate_limit", "retryable": True, "retry_after": 2.0, "status": 429, "provider": "anthropic",
+        "model": "claude", "request_id": "req_1", "shown": False, **PLACE,
+    },  # fmt: skip
     LimitExceeded: {"limit": "tokens", "spent": {"tokens": 7}, **PLACE},
     StateConflict: {"key": "k", "branches": ("p.a", "p.b"), **PLACE},
     PluginError: {"plugin": "mine", "hook": "on_event", **PLACE},
