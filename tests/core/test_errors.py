@@ -37,6 +37,7 @@ from agentflow import (
     SessionNotFound,
     StaleSession,
     StateConflict,
+    Usage,
     agent,
     errors,
 )
@@ -58,9 +59,17 @@ FIELDS: dict[type[AgentflowError], dict[str, object]] = {
     RunError: PLACE,
     AgentTimeout: {"seconds": 1.5, **PLACE},
     ModelError: {
-        "kind": "rate_limit", "retryable": True, "retry_after": 2.0, "status": 429, "provider": "anthropic",
-        "model": "claude", "request_id": "req_1", "shown": False, **PLACE,
-    },  # fmt: skip
+        "kind": "rate_limit",
+        "retryable": True,
+        "retry_after": 2.0,
+        "status": 429,
+        "provider": "anthropic",
+        "model": "claude",
+        "request_id": "req_1",
+        "shown": False,
+        "usage": Usage(3),
+        **PLACE,
+    },
     LimitExceeded: {"limit": "tokens", "spent": {"tokens": 7}, **PLACE},
     StateConflict: {"key": "k", "branches": ("p.a", "p.b"), **PLACE},
     PluginError: {"plugin": "mine", "hook": "on_event", **PLACE},
