@@ -160,6 +160,7 @@ class ModelError(RunError):
         model: Its name.
         request_id: The provider's id of the call, for its support.
         shown: Whether pieces of the answer had been streamed already.
+        usage: What the failed call cost, as far as the provider had said: a `Usage`, or `None`.
     """
 
     def __init__(
@@ -174,6 +175,7 @@ class ModelError(RunError):
         model: str = "",
         request_id: str | None = None,
         shown: bool = False,
+        usage: Any = None,
         agent: str = "",
         branch: str = "",
         invocation_id: str = "",
@@ -187,6 +189,7 @@ class ModelError(RunError):
         self.model = model
         self.request_id = request_id
         self.shown = shown
+        self.usage = usage
 
 
 class LimitExceeded(RunError):

@@ -11,9 +11,13 @@ import anyio
 from anyio.lowlevel import RunVar
 from opentelemetry.trace import Span
 
-from agentflow.content import Blob, Part, Record, Text, ToolCall, part_to_wire, to_wire
-from agentflow.errors import ConfigError, ModelError
+from agentflow.content import Blob, Part, Record, Text, ToolCall, part_to_wire
+from agentflow.errors import ConfigError
 from agentflow.events import Usage
+from agentflow.models._calls import call_model
+from agentflow.models.limiter import ConcurrencyLimiter
+from agentflow.models.prices import Price
+from agentflow.policies import Retry
 from agentflow.tracing import Tracing
 
 FinishReason = Literal[
@@ -257,11 +261,17 @@ class Model(ABC):
         name: The model's name, as its provider spells it.
         provider: Whose it is, by OpenTelemetry's names: `anthropic`, `openai`, ...
         capabilities: What it can do.
+        retry: How often to ask again when it fails in a way that may pass, as long as nothing of an answer was shown.
+        limiter: How many of its calls may be on their way at once.
+        price: What it costs, where `genai-prices` doesn't know or is wrong.
     """
 
     name: str
     provider: str = ""
     capabilities: Capabilities = Capabilities()
+    retry: Retry | None = Retry(jitter=0.5)
+    limiter: ConcurrencyLimiter | None = None
+    price: Price | None = None
 
     @abstractmethod
     async def generate(self, request: ModelRequest, on_chunk: OnChunk | None = None) -> ModelResponse:
@@ -272,18 +282,16 @@ class Model(ABC):
         """
 
     async def call(self, request: ModelRequest, on_chunk: OnChunk | None = None) -> ModelResponse:
-        """`generate` as agents call it: under a `chat` span, with errors that say whose they are.
+        """`generate` as agents call it: retried, in its turn, under a `chat` span, with its cost.
+
+        A failure that may pass is retried as long as no piece of the answer was shown; a `retry-after` is obeyed, up to
+        the `max_delay` of `retry`.
 
         Raises:
             ModelError: It couldn't answer; it names the agent.
         """
-        site = request.site
-        try:
-            return await self.generate(request, on_chunk)
-        except ModelError as error:
-            if site is not None and not error.agent:
-                error.agent, error.branch, error.invocation_id = site.path, site.branch, site.invocation_id
-            raise
+        response: ModelResponse = await call_model(self, request, on_chunk)
+        return response
 
     async def count_tokens(self, request: ModelRequest) -> int:
         """How many tokens the request has; a rough estimate where the provider can't be asked."""
@@ -324,7 +332,7 @@ def _holders() -> dict[Model, int]:
 
 def estimate_tokens(request: ModelRequest) -> int:
     """Roughly how many tokens a request has, without asking anyone: a token is about four characters of English."""
-    size = len(request.system) + sum(len(str(to_wire(tool))) for tool in request.tools)
+    size = len(request.system) + sum(len(str(tool)) for tool in request.tools)
     return size // 4 + sum(4 + sum(map(_weight, message.parts)) for message in request.messages)
 
 

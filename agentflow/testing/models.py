@@ -47,6 +47,7 @@ class ScriptedModel(Model):
     """
 
     provider = "agentflow"
+    retry = None
 
     def __init__(
         self,
@@ -111,6 +112,7 @@ class FunctionModel(Model):
     """
 
     provider = "agentflow"
+    retry = None
 
     def __init__(
         self,
