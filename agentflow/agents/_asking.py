@@ -76,13 +76,14 @@ async def ask(
         failure = error
     if failure is not None:
         reply = await first(ctx, "on_model_error", callbacks.on_error, request, failure)
+        paid = response.usage if response is not None else getattr(failure, "usage", None)
         if reply is None:
-            if response is not None:  # paid for, and so stored
-                await ctx.emit(spoken(ctx, response, failure))
+            if response is not None or paid is not None:  # paid for, and so stored
+                failed = response or ModelResponse(parts=(), response_id=call.id, usage=paid)
+                await ctx.emit(spoken(ctx, failed, failure))
             raise failure
-        replaced, response = response, _as_response(ctx, "on_model_error", reply)
-        if replaced is not None:
-            response.usage = response.usage or replaced.usage
+        response = _as_response(ctx, "on_model_error", reply)
+        response.usage = response.usage or paid
     assert response is not None
     if call.after is not None:
         response = await call.review(response)

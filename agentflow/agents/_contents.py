@@ -114,7 +114,7 @@ class Contents:
         results = [part for part in parts if type(part) is ToolResult]
         if results:
             self._answer(results, ())
-        said = _spoken(tuple(part for part in parts if type(part) is not ToolResult))
+        said = _spoken(tuple(part for part in parts if not isinstance(part, (ToolResult, ToolCall, Thinking))))
         if said:
             self._latest = len(self._slots)
             self._turns.append(self._latest)

@@ -29,12 +29,8 @@ from agentflow import (
 )
 from agentflow.models.base import ServerTool
 from agentflow.testing import FunctionModel, ScriptedModel
-from tests.core.actors import play, says
-
-
-def asked(model: ScriptedModel, call: int = -1) -> list[tuple[str, str]]:
-    """What a model read in one of its calls: roles and words."""
-    return [(message.role, message.text) for message in model.requests[call].messages]
+from tests.agents.thinking import asked, look
+from tests.core.actors import play, read, says
 
 
 async def test_it_answers_in_pieces_tied_to_the_whole_and_only_the_whole_is_stored() -> None:
@@ -46,7 +42,8 @@ async def test_it_answers_in_pieces_tied_to_the_whole_and_only_the_whole_is_stor
         (True, (Text("two"),)),
         (False, (Thinking("hm"), Text("one two"))),
     ]
-    assert len({event.response_id for event in spoken}) == 1 and spoken[0].response_id
+    assert len({event.response_id for event in spoken}) == 1
+    assert spoken[0].response_id
     assert len({event.id for event in spoken}) == 4
     assert [event.text for event in played.session.events if event.parts] == ["go", "one two"]
     assert played.run.result.text == "one two"
@@ -63,15 +60,18 @@ async def test_pieces_of_a_model_that_names_no_response_are_tied_all_the_same() 
 
     played = await play(SequentialAgent("s", [LlmAgent("a", model=Nameless()), LlmAgent("b", model=Nameless())]))
     ids = [event.response_id for event in played.events if event.parts]
-    assert ids[0] == ids[1] != ids[2] == ids[3] and all(ids)
+    assert ids[0] == ids[1] != ids[2] == ids[3]
+    assert all(ids)
     assert played.run.result.usage.model_calls == 2, "a call is a call, whatever the model says of its price"
 
 
-@pytest.mark.parametrize(("own", "runs", "pieces"), [(None, True, 2), (None, False, 0), (True, False, 2), (False, True, 0)])
+@pytest.mark.parametrize(
+    ("own", "runs", "pieces"), [(None, True, 2), (None, False, 0), (True, False, 2), (False, True, 0)]
+)
 async def test_streaming_is_the_runs_affair_unless_the_agent_says_otherwise(own, runs, pieces) -> None:
-    async with Runner(LlmAgent("a", model=ScriptedModel("one two"), stream=own)) as runner:
-        async with runner.run("go", stream=runs) as run:
-            events = [event async for event in run]
+    a = LlmAgent("a", model=ScriptedModel("one two"), stream=own)
+    async with Runner(a) as runner, runner.run("go", stream=runs) as run:
+        events = [event async for event in run]
     assert [event.partial for event in events].count(True) == pieces
     assert run.result.text == "one two"
 
@@ -92,7 +92,8 @@ async def test_no_call_is_bought_with_an_empty_purse(limits: Limits) -> None:
     team = SequentialAgent("s", [LlmAgent("a", model=ScriptedModel(answer)), LlmAgent("b", model=second)])
     with pytest.raises(LimitExceeded) as caught:
         await play(team, limits=limits)
-    assert caught.value.agent == "s.b" and caught.value.spent["tokens"] == 15
+    assert caught.value.agent == "s.b"
+    assert caught.value.spent["tokens"] == 15
     assert second.requests == []
 
 
@@ -100,10 +101,9 @@ async def test_what_breaks_a_limit_is_stored_all_the_same() -> None:
     """It is paid for."""
     answer = ModelResponse(parts=[Text("x")], usage=Usage(10, 5, model_calls=1))
     async with Runner(LlmAgent("a", model=ScriptedModel(answer)), limits=Limits(tokens=14)) as runner:
+        run = runner.run("go", session_id="s")
         with pytest.raises(LimitExceeded):
-            async with runner.run("go", session_id="s") as run:
-                async for _ in run:
-                    pass
+            await read(run)
         session = await runner.sessions.get(run.session)
     assert "x" in [event.text for event in session.events]
 
@@ -118,14 +118,17 @@ async def test_an_agent_without_a_model_has_that_of_the_nearest_agent_above() ->
 
 
 async def test_an_agent_without_any_model_says_what_to_give_it() -> None:
-    with pytest.raises(ConfigError, match="LlmAgent 'a' has no model.*model='claude-"):
+    with pytest.raises(ConfigError, match=r"LlmAgent 'a' has no model.*model='claude-"):
         await play(SequentialAgent("s", [LlmAgent("a")]))
 
 
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: LlmAgent("a", model="claud-opus-5-5"), "LlmAgent 'a': .*'claud-opus-5-5'; did you mean 'claude-opus-5-5'"),
+        (
+            lambda: LlmAgent("a", model="claud-opus-5-5"),
+            "LlmAgent 'a': .*'claud-opus-5-5'; did you mean 'claude-opus-5-5'",
+        ),
         (lambda: LlmAgent("a", model=3), "a model is a Model or a name"),
         (lambda: LlmAgent("a", instruction=3), "instruction must be text or a function"),
         (lambda: LlmAgent("a", global_instruction=3), "global_instruction must be text"),
@@ -177,26 +180,26 @@ async def test_a_long_turn_that_the_provider_interrupted_goes_on() -> None:
 async def test_an_empty_answer_ends_the_turn_and_is_charged() -> None:
     model = ScriptedModel(ModelResponse(parts=[]))
     played = await play(LlmAgent("a", model=model))
-    assert played.run.result.text == "" and played.run.result.usage.model_calls == 1
+    assert played.run.result.text == ""
+    assert played.run.result.usage.model_calls == 1
 
 
 async def test_a_turn_has_as_many_steps_as_it_may() -> None:
     model = ScriptedModel(ToolCall("1", "look"), repeat=True)
     with pytest.raises(LimitExceeded, match="max_steps=3") as caught:
         await play(LlmAgent("a", model=model, tools=[look], max_steps=3))
-    assert caught.value.limit == "max_steps" and caught.value.agent == "a" and len(model.requests) == 3
+    assert caught.value.limit == "max_steps"
+    assert caught.value.agent == "a"
+    assert len(model.requests) == 3
 
 
 async def test_a_turn_has_as_many_tool_calls_as_it_may() -> None:
-    model = ScriptedModel([ToolCall("1", "look"), ToolCall("2", "look")], [ToolCall("3", "look"), ToolCall("4", "look")])
+    model = ScriptedModel(
+        [ToolCall("1", "look"), ToolCall("2", "look")], [ToolCall("3", "look"), ToolCall("4", "look")]
+    )
     with pytest.raises(LimitExceeded, match="max_tool_calls=3") as caught:
         await play(LlmAgent("a", model=model, tools=[look], max_tool_calls=3))
     assert caught.value.spent == {"max_tool_calls": 2}
-
-
-async def look() -> str:
-    """Look."""
-    return "nothing"
 
 
 @pytest.mark.parametrize(
@@ -207,14 +210,17 @@ async def look() -> str:
         (ModelResponse(parts=[Text("No,")], finish_reason="context_window"), "context_window"),
     ],
 )
-async def test_a_refusal_is_an_error_that_was_paid_for_and_nobody_reads_it_again(answer: ModelResponse, kind: str) -> None:
+async def test_a_refusal_is_an_error_that_was_paid_for_and_nobody_reads_it_again(
+    answer: ModelResponse, kind: str
+) -> None:
     model = ScriptedModel(answer, "fine")
     async with Runner(LlmAgent("a", model=model)) as runner:
+        run = runner.run("go", session_id="s")
         with pytest.raises(ModelError) as caught:
-            async with runner.run("go", session_id="s") as run:
-                async for _ in run:
-                    pass
-        assert caught.value.kind == kind and not caught.value.retryable and caught.value.agent == "a"
+            await read(run)
+        assert caught.value.kind == kind
+        assert not caught.value.retryable
+        assert caught.value.agent == "a"
         assert run.usage.model_calls == 1
         async with runner.run("again", session_id="s") as run:
             await run.wait()
@@ -226,7 +232,8 @@ async def test_a_refusal_is_an_error_that_was_paid_for_and_nobody_reads_it_again
 async def test_a_failing_model_fails_the_turn_by_name() -> None:
     with pytest.raises(ModelError, match="busy") as caught:
         await play(SequentialAgent("s", [LlmAgent("a", model=ScriptedModel(ModelError("busy", kind="overloaded")))]))
-    assert caught.value.agent == "s.a" and caught.value.retryable
+    assert caught.value.agent == "s.a"
+    assert caught.value.retryable
 
 
 async def test_retry_asks_again_where_that_may_help() -> None:
@@ -269,16 +276,19 @@ async def test_settings_tools_and_who_asks_reach_the_model() -> None:
     settings = ModelSettings(max_tokens=7, effort="low")
     await play(ParallelAgent("p", [LlmAgent("a", model=model, tools=[look, search], settings=settings)]))
     request = model.requests[0]
-    assert request.settings == settings and request.model == "scripted"
-    assert request.tools[0].name == "look" and request.tools[0].description == "Look." and request.tools[1] is search
+    assert request.settings == settings
+    assert request.model == "scripted"
+    assert request.tools[0].name == "look"
+    assert request.tools[0].description == "Look."
+    assert request.tools[1] is search
     assert (request.site.agent, request.site.path, request.site.branch) == ("a", "p.a", "p.a")
 
 
 async def test_pictures_that_the_user_sends_reach_the_model() -> None:
     model = ScriptedModel("x")
-    async with Runner(LlmAgent("a", model=model)) as runner:
-        async with runner.run(["what is it?", Blob(b"png", "image/png")]) as run:
-            await run.wait()
+    message = ["what is it?", Blob(b"png", "image/png")]
+    async with Runner(LlmAgent("a", model=model)) as runner, runner.run(message) as run:
+        await run.wait()
     assert model.requests[0].messages[0].parts == (Text("what is it?"), Blob(b"png", "image/png"))
 
 
@@ -333,4 +343,5 @@ async def test_a_custom_agent_runs_one_with_a_message_of_its_own() -> None:
 
     played = await play(SequentialAgent("s", [says("other", "noise"), boss]))
     assert played.run.result.text == "It is 42."
-    assert asked(model)[0] == ("user", "go") and asked(model)[-1] == ("user", "What is 6 x 7?")
+    assert asked(model)[0] == ("user", "go")
+    assert asked(model)[-1] == ("user", "What is 6 x 7?")
