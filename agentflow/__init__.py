@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         StateConflict as StateConflict,
     )
     from agentflow.events import Actions as Actions, ErrorInfo as ErrorInfo, Event as Event, Usage as Usage
+    from agentflow.models.anthropic import AnthropicModel as AnthropicModel
     from agentflow.models.base import (
         CallSite as CallSite,
         Capabilities as Capabilities,
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
         ServerTool as ServerTool,
         ToolSpec as ToolSpec,
     )
+    from agentflow.models.limiter import ConcurrencyLimiter as ConcurrencyLimiter
+    from agentflow.models.prices import Price as Price
     from agentflow.models.registry import register_model as register_model, resolve_model as resolve_model
     from agentflow.outcome import Outcome as Outcome
     from agentflow.policies import Limits as Limits, Retry as Retry
@@ -119,6 +122,7 @@ _HOMES = {
         "StateConflict",
     ),
     "agentflow.events": ("Actions", "ErrorInfo", "Event", "Usage"),
+    "agentflow.models.anthropic": ("AnthropicModel",),
     "agentflow.models.base": (
         "CallSite",
         "Capabilities",
@@ -132,6 +136,8 @@ _HOMES = {
         "ServerTool",
         "ToolSpec",
     ),
+    "agentflow.models.limiter": ("ConcurrencyLimiter",),
+    "agentflow.models.prices": ("Price",),
     "agentflow.models.registry": ("register_model", "resolve_model"),
     "agentflow.outcome": ("Outcome",),
     "agentflow.policies": ("Limits", "Retry"),
