@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         StateConflict as StateConflict,
     )
     from agentflow.events import Actions as Actions, ErrorInfo as ErrorInfo, Event as Event, Usage as Usage
+    from agentflow.models.anthropic import AnthropicModel as AnthropicModel
     from agentflow.models.base import (
         CallSite as CallSite,
         Capabilities as Capabilities,
@@ -67,6 +68,8 @@ if TYPE_CHECKING:
         ServerTool as ServerTool,
         ToolSpec as ToolSpec,
     )
+    from agentflow.models.limiter import ConcurrencyLimiter as ConcurrencyLimiter
+    from agentflow.models.prices import Price as Price
     from agentflow.models.registry import register_model as register_model, resolve_model as resolve_model
     from agentflow.outcome import Outcome as Outcome
     from agentflow.policies import Limits as Limits, Retry as Retry
@@ -131,6 +134,7 @@ _HOMES = {
         "StateConflict",
     ),
     "agentflow.events": ("Actions", "ErrorInfo", "Event", "Usage"),
+    "agentflow.models.anthropic": ("AnthropicModel",),
     "agentflow.models.base": (
         "CallSite",
         "Capabilities",
@@ -144,6 +148,8 @@ _HOMES = {
         "ServerTool",
         "ToolSpec",
     ),
+    "agentflow.models.limiter": ("ConcurrencyLimiter",),
+    "agentflow.models.prices": ("Price",),
     "agentflow.models.registry": ("register_model", "resolve_model"),
     "agentflow.outcome": ("Outcome",),
     "agentflow.policies": ("Limits", "Retry"),

@@ -48,14 +48,15 @@ class Call:
 
     async def run(self, on_wait: Callable[[float], None] | None) -> Any:
         """Ask until there is an answer or no hope."""
-        while True:
+        response: Any = None
+        while response is None:
             self.attempts += 1
             try:
                 response = await self._attempt(on_wait)
             except ModelError as raised:
                 error = raised
             else:
-                break
+                continue
             error.shown = error.shown or self.shown
             if error.usage is not None:
                 usage = await self._priced(error.usage, error.model)
