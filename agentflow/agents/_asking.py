@@ -7,7 +7,7 @@ from typing import Any
 from agentflow._turn import error_info, short
 from agentflow.content import Part, Text, ToolCall
 from agentflow.core import InvocationContext
-from agentflow.errors import ConfigError, InvalidEvent, ModelError
+from agentflow.errors import InvalidEvent, ModelError
 from agentflow.events import Event, Usage, build_event
 from agentflow.models.base import Model, ModelRequest, ModelResponse
 
@@ -67,9 +67,8 @@ async def ask(
     response: ModelResponse | None = None
     failure: Exception | None
     try:
-        answer = await model.call(request, call.show if stream else None)
-        failure = _check(answer, model)
-        response = answer
+        response = await model.call(request, call.show if stream else None)
+        failure = _refusal(response, model)
     except Exception as error:
         if error is call.broken:  # it was not the model that failed
             raise
@@ -161,14 +160,8 @@ def _with_ids(parts: tuple[Part, ...], event_id: str) -> tuple[Part, ...]:
     return tuple(named)
 
 
-def _check(response: object, model: Model) -> ModelError | None:
-    """Whether a model that answered has refused to, as an error.
-
-    Raises:
-        ConfigError: It returned no response.
-    """
-    if not isinstance(response, ModelResponse):
-        raise ConfigError(f"model {model.name!r} must return a ModelResponse, not {short(response)}")
+def _refusal(response: ModelResponse, model: Model) -> ModelError | None:
+    """The error that an answer is, if the model has refused, or couldn't read all of it."""
     if response.usage is None or not response.usage.model_calls:
         response.usage = (response.usage or Usage()) + Usage(model_calls=1)
     if response.refusal is not None or response.finish_reason == "refusal":

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from agentflow._turn import error_info
 from agentflow.agents._asking import AfterModel, BeforeModel, Callbacks, OnModelError, ask, event_of, spoken
-from agentflow.agents._contents import Contents
+from agentflow.agents._contents import GO_ON, Contents
 from agentflow.agents._instructions import Instruction, fill_instruction as fill_instruction, identity, joined, render
 from agentflow.agents._output import Answer, AnswerTool, Misfit, answer_of
 from agentflow.agents._settings import TokenBudget as TokenBudget, check_settings
@@ -235,6 +235,7 @@ class _Talk:
         self.answering: AnswerTool | None = None  # where the model can't be held to a schema
         self.misfits = 0
         self.repair: tuple[Message, ...] = ()
+        self.interrupted = False
         self.steps = self.calls = self.idle = 0
 
     async def run(self) -> None:
@@ -251,6 +252,7 @@ class _Talk:
             if any(type(part) is ToolCall for part in response.parts):
                 more = await self._act(response)
             elif response.finish_reason == "pause" or self._only_thought(response):
+                self.interrupted = response.finish_reason == "pause"
                 await ctx.emit(spoken(ctx, response))
             else:
                 more = await self._conclude(response)
@@ -310,6 +312,8 @@ class _Talk:
         else:
             chosen = history(ctx, view.all())
             messages = list(await chosen if isawaitable(chosen) else chosen)
+        if self.interrupted and messages[-1] is GO_ON:
+            messages.pop()  # the provider goes on where it was, not because somebody says so
         return messages + list(self.repair) if self.repair else messages
 
     async def _system(self) -> str:
