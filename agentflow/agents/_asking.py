@@ -106,8 +106,11 @@ class _Call:
         try:
             if self.after is not None:
                 piece = await self.review(piece)
-            if piece.parts:
-                await self.ctx.emit(event_of(self.ctx, piece.parts, piece.response_id or self.id, partial=True))
+            ctx, parts, response_id = self.ctx, piece.parts, piece.response_id or self.id
+            if len(parts) == 1 and type(parts[0]) is Text:
+                await ctx.emit(ctx.text(parts[0].text, partial=True, response_id=response_id))
+            elif parts:
+                await ctx.emit(event_of(ctx, parts, response_id, partial=True))
         except Exception as error:
             self.broken = error
             raise
@@ -140,10 +143,7 @@ def spoken(ctx: InvocationContext, response: ModelResponse, error: Exception | N
 def event_of(ctx: InvocationContext, parts: Sequence[Part], response_id: str | None, *, partial: bool = False) -> Event:
     """An event of the agent's, ready to be emitted."""
     run = ctx._run
-    event = build_event(
-        run.new_id(), run.id, run.time(), ctx.agent.name, ctx._place.branch, ctx.path, ctx.iteration,
-        tuple(parts), None, partial,
-    )  # fmt: skip
+    event = build_event(ctx.form, run.new_id(), run.time(), tuple(parts), None, partial)
     event.__dict__["response_id"] = response_id
     return event
 

@@ -370,7 +370,9 @@ class Branches:
 
     def _gather(self, *, hidden: bool) -> GatherComplete:
         results = list(zip(self.branches.values(), self.results(), strict=True))
-        tally = self._tally + Counter(outcome.status for _, outcome in results)
+        tally = Counter(self._tally)
+        for _, outcome in results:
+            tally[outcome.status] += 1
         return GatherComplete(
             self.name,
             self.total,
