@@ -45,7 +45,7 @@ class _Line:
         self.attempts: dict[str, int] = {}
         self.owner = ""
         self.cuts = 0
-        self.views: dict[str, tuple[int, int, Any]] = {}
+        self.views: dict[str, tuple[int, int, Any]] | None = None
 
     def events(self, end: int | None = None, start: int = 0) -> Iterator[Event]:
         """Its events from item `start` up to item `end`, joined groups in the order in which they were committed."""
@@ -118,6 +118,8 @@ class History:
         Asking again costs what is new, however long the session is.
         """
         line = self._at(invocation_id, branch)
+        if line.views is None:
+            line.views = {}
         kept = line.views.get(key)
         if kept is not None and kept[1] == line.cuts:
             view: V = kept[2]

@@ -115,7 +115,9 @@ class Contents:
         results = [part for part in parts if type(part) is ToolResult]
         if results:
             self._answer(results, ())
-        said = _spoken(tuple(part for part in parts if not isinstance(part, (ToolResult, ToolCall, Thinking))))
+        if len(parts) > 1 or type(parts[0]) is not Text:
+            parts = tuple(part for part in parts if not isinstance(part, (ToolResult, ToolCall, Thinking)))
+        said = _spoken(parts)
         if said:
             self._latest = len(self._slots)
             self._turns.append(self._latest)

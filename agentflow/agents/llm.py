@@ -121,6 +121,7 @@ class LlmAgent(Agent):
     after_tool: tuple[AfterTool, ...]
     on_tool_error: tuple[OnToolErrorCallback, ...]
     _model: Model | None
+    _callbacks: Callbacks
 
     def __init__(
         self,
@@ -175,6 +176,7 @@ class LlmAgent(Agent):
         """Check the settings; see `Agent.check`."""
         super().check()
         check_settings(vars(self), f"LlmAgent {self.name!r}")
+        vars(self)["_callbacks"] = Callbacks(self.before_model, self.after_model, self.on_model_error)
 
     async def run(self, ctx: InvocationContext) -> None:
         """Take a turn."""
@@ -225,6 +227,11 @@ _NOTHING = Actions()
 class _Talk:
     """One turn of an LlmAgent."""
 
+    __slots__ = (
+        "agent", "answer", "answering", "calls", "ctx", "idle", "interrupted", "misfits", "model", "repair", "steps",
+        "targets", "tools",
+    )  # fmt: skip
+
     def __init__(self, agent: LlmAgent, ctx: InvocationContext) -> None:
         self.agent = agent
         self.ctx = ctx
@@ -241,14 +248,13 @@ class _Talk:
     async def run(self) -> None:
         agent, ctx = self.agent, self.ctx
         await self._find_tools()
-        callbacks = Callbacks(agent.before_model, agent.after_model, agent.on_model_error)
         stream = ctx._run.stream if agent.stream is None else agent.stream
         more = True
         while more:
             if agent.max_steps is not None and self.steps >= agent.max_steps:
                 raise self._used_up("max_steps", self.steps)
             self.steps += 1
-            response = await ask(ctx, self.model, await self._request(), callbacks, stream=stream)
+            response = await ask(ctx, self.model, await self._request(), agent._callbacks, stream=stream)
             if any(type(part) is ToolCall for part in response.parts):
                 more = await self._act(response)
             elif response.finish_reason == "pause" or self._only_thought(response):
