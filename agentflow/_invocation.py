@@ -14,6 +14,7 @@ from agentflow.content import Part, Text
 from agentflow.errors import InvalidEvent, LimitExceeded, StateConflict
 from agentflow.events import Actions, Event, Lifecycle, Usage, build_event, clean_event
 from agentflow.history import History, visible_by_prefix
+from agentflow.journal import Journal
 from agentflow.policies import Limits, Spent
 from agentflow.services.sessions import SessionKey, SessionService
 from agentflow.state import REMOVED, TEMP, Groups, reducing
@@ -129,6 +130,7 @@ class Invocation:
         self._rng: random.Random | None = None
         self.tracing = tracing
         self.scheduler = scheduler
+        self.journal: Journal | None = None  # of a run that goes on after a pause: what it had done
         self.on_event: EventHook | None = None
         self.state: dict[str, Any] = {}
         self.user_content: tuple[Part, ...] = ()
@@ -154,6 +156,10 @@ class Invocation:
         if self._rng is None:
             self._rng = random.Random(self._seed)
         return self._rng
+
+    def go_on(self, journal: Journal) -> None:
+        """Be the run that this is the journal of."""
+        self.journal, self._count, self.user_content = journal, journal.count, journal.user_content
 
     @property
     def has_deferred(self) -> bool:

@@ -19,13 +19,15 @@ from agentflow._invocation import Invocation, Place, Scheduler
 from agentflow._streams import Channel, clock, ticket_maker
 from agentflow._sync import SyncRun
 from agentflow._turn import Services, as_event, take_turn
-from agentflow.content import Part, UserContent, as_parts
+from agentflow.content import Part, ToolResult, UserContent, as_parts
 from agentflow.core import Agent, InvocationContext, Plugin
-from agentflow.errors import CommitUnknown, ConfigError, PluginError, RunNotFound, SessionBusy
+from agentflow.errors import AnswerRefused, CommitUnknown, ConfigError, PluginError, RunNotFound, SessionBusy
 from agentflow.events import Actions, AgentStart, Event, build_event
+from agentflow.journal import Journal, check_answers
 from agentflow.outcome import Outcome
 from agentflow.policies import Limits, seconds
-from agentflow.run import Live, OnConsumerGone, Run, RunResult, end_runs
+from agentflow.questions import Paused
+from agentflow.run import Live, OnConsumerGone, Run, RunResult, RunStatus, end_runs
 from agentflow.services.artifacts import ArtifactService
 from agentflow.services.inmemory import (
     InMemoryArtifactService,
@@ -229,6 +231,7 @@ class Runner:
         limits: Limits | None = None,
         on_busy: OnBusy = "wait",
         on_consumer_gone: OnConsumerGone = "cancel",
+        answers: Mapping[str, Any] | None = None,
     ) -> Run:
         """A run, to be entered: `async with runner.run("...") as run`.
 
@@ -243,10 +246,13 @@ class Runner:
             on_busy: When another run holds the session: `"wait"` for it, or `"reject"` with `SessionBusy`.
             on_consumer_gone: When the block is left early: `"cancel"` the run, `"detach"` (it goes on in the Runner;
                 see `attach`), or `"drain"` (the block is left when it has ended).
+            answers: To the questions of a paused run of the session, by their ids: that run goes on, under its own id.
+                Tool results in `message` are answers too.
 
         Raises:
             ConfigError: A setting can't work. On entering: the Runner is not entered.
             SessionBusy: On entering; nothing is stored.
+            AnswerRefused: On entering; nothing is stored. Nobody asked that, or waits for it, or it doesn't fit.
         """
         try:
             parts = as_parts(message)
@@ -267,12 +273,13 @@ class Runner:
             await turns.take(key, token, on_busy)
             try:
                 self._running_group()  # it may have ended while this one waited
+                told, journal = await self._read_answers(key, answers or {}, parts)
                 session = await self.sessions.get(key, recent=0) if session_id is not None else None
                 session = session or await self.sessions.create(*key)
-                live = self._make(key, dict(session.state), lookahead, limits or self.limits, on_consumer_gone)
+                live = self._make(key, dict(session.state), lookahead, limits or self.limits, on_consumer_gone, journal)
                 self._live[live.invocation.id] = live
                 self._running_group().start_soon(
-                    self._host, live, turns, parts, dict(state or {}), name=f"agentflow run {live.invocation.id}"
+                    self._host, live, turns, told, dict(state or {}), name=f"agentflow run {live.invocation.id}"
                 )
             except BaseException:
                 turns.give(key)
@@ -341,18 +348,38 @@ class Runner:
 
         return Run(start)
 
+    async def _read_answers(
+        self, key: SessionKey, answers: Mapping[str, Any], parts: tuple[Part, ...]
+    ) -> tuple[tuple[Part, ...], Journal | None]:
+        """The message with the answers in it, and the run that waits for them, if one does."""
+        if not answers and not any(type(part) is ToolResult for part in parts):
+            return parts, None
+        session = await self.sessions.get(key)
+        results, journal = check_answers(session.events if session is not None else [], answers, parts)
+        if journal is not None and journal.root is not None and journal.root.path != self.agent.name:
+            raise AnswerRefused(
+                f"these answers are for agent {journal.root.path!r}; this Runner's is {self.agent.name!r}"
+            )
+        return (*(part for part in parts if type(part) is not ToolResult), *results), journal
+
     def _running_group(self) -> TaskGroup:
         if self._tasks is None:
             raise ConfigError("enter the Runner first: async with Runner(agent) as runner (or use runner.run_sync)")
         return self._tasks
 
     def _make(
-        self, key: SessionKey, state: dict[str, Any], lookahead: int, limits: Limits, policy: OnConsumerGone
+        self,
+        key: SessionKey,
+        state: dict[str, Any],
+        lookahead: int,
+        limits: Limits,
+        policy: OnConsumerGone,
+        journal: Journal | None,
     ) -> Live:
         if self._tracing is None and (tracing.enabled() or tracing.metering()):
             self._tracing = tracing.Tracing()
         run = Invocation(
-            id=self._new_id(),
+            id=self._new_id() if journal is None else journal.run_id,
             key=key,
             sessions=self.sessions,
             channel=Channel(ticket_maker()),
@@ -367,6 +394,8 @@ class Runner:
             scheduler=self._scheduler,
         )
         run.state = state
+        if journal is not None:
+            run.go_on(journal)
         if self._hooks.having("on_event"):
             run.on_event = self._on_event
         live = Live(run, policy, self.teardown_timeout)
@@ -385,11 +414,11 @@ class Runner:
                 if run.limits.seconds is not None:
                     live.scope.deadline = run.ends
                 if run.tracing is None:
-                    await self._work(live, root, parts, state)
+                    status = await self._work(live, root, parts, state)
                 else:
                     with tracing.current(live.span):
-                        await self._work(live, root, parts, state)
-                live.status = "ok"
+                        status = await self._work(live, root, parts, state)
+                live.status = status
         except Exception as error:
             live.error = error
         except BaseExceptionGroup as group:  # noqa: ASYNC103 - trio: failures beside cancellations; both go their way
@@ -407,26 +436,38 @@ class Runner:
             turns.give(run.key)
             live.done.set()
 
-    async def _work(self, live: Live, root: InvocationContext, parts: tuple[Part, ...], state: dict[str, Any]) -> None:
+    async def _work(
+        self, live: Live, root: InvocationContext, parts: tuple[Part, ...], state: dict[str, Any]
+    ) -> RunStatus:
         run, hooks = live.invocation, self._hooks
-        run.user_content = parts
+        if run.journal is None:
+            run.user_content = parts
         replaced = await hooks.first("on_user_message", root, parts)
         if replaced is not None:
-            run.user_content = parts = as_parts(replaced)
+            parts = as_parts(replaced)
+            if run.journal is None:
+                run.user_content = parts
         if run.tracing is not None:
             run.tracing.input(live.span, root.user_text)
         if parts or state:
             event = build_event(run.new_id(), run.id, run.time(), "user", "", "", None, parts)
             event.__dict__["actions"] = Actions(state) if state else None
             run.clean(event, "")
-            run.user_content = event.parts
+            if run.journal is None:
+                run.user_content = event.parts
             run.spent.events -= 1
             await run.commit(root._place, event, push=False)
         reply = await hooks.first("before_run", root)
         if reply is not None:
             await root.emit(as_event(root, reply, "before_run"))
-        else:
-            await take_turn(root, AgentStart(self.agent.name, type(self.agent).__name__))
+            return "ok"
+        start = AgentStart(self.agent.name, type(self.agent).__name__, resumed=run.journal is not None)
+        try:
+            await take_turn(root, start)
+        except Paused as pause:
+            live.pending = pause.questions
+            return "paused"
+        return "ok"
 
     async def _last_words(self, live: Live, root: InvocationContext) -> None:
         """Commit what was deferred and let plugins know; shielded, each plugin within its time."""
@@ -456,7 +497,7 @@ class Runner:
             live.error = run.out_of("seconds", Place(()), self.agent.name)
         if live.error is not None:
             live.status = "error"
-        elif live.status != "ok":
+        elif live.status not in ("ok", "paused"):
             live.status = "cancelled"
             run.reason = run.reason or "cancelled from outside"
         said = Outcome(agent=self.agent.name, branch="", status="ok", said=root._said)
@@ -469,6 +510,7 @@ class Runner:
             error=live.error,
             reason=run.reason if live.status == "cancelled" else "",
             duration=run.spent.seconds,
+            pending=live.pending,
         )
         if run.tracing is not None:
             run.tracing.end(
