@@ -30,18 +30,27 @@ if TYPE_CHECKING:
         ToolCall as ToolCall,
         ToolResult as ToolResult,
     )
-    from agentflow.core import Agent as Agent, InvocationContext as InvocationContext, Plugin as Plugin, Tool as Tool
+    from agentflow.core import (
+        Agent as Agent,
+        InvocationContext as InvocationContext,
+        Plugin as Plugin,
+        Tool as Tool,
+        ToolContext as ToolContext,
+    )
     from agentflow.errors import (
         AgentflowError as AgentflowError,
         AgentTimeout as AgentTimeout,
+        AnswerRefused as AnswerRefused,
         CommitUnknown as CommitUnknown,
         ConfigError as ConfigError,
         ContextEnded as ContextEnded,
         InstructionError as InstructionError,
         InvalidAnswer as InvalidAnswer,
+        InvalidArguments as InvalidArguments,
         InvalidEvent as InvalidEvent,
         LimitExceeded as LimitExceeded,
         ModelError as ModelError,
+        NotConfirmed as NotConfirmed,
         PluginError as PluginError,
         RunError as RunError,
         RunNotFound as RunNotFound,
@@ -52,6 +61,7 @@ if TYPE_CHECKING:
         SessionNotFound as SessionNotFound,
         StaleSession as StaleSession,
         StateConflict as StateConflict,
+        ToolTimeout as ToolTimeout,
     )
     from agentflow.events import Actions as Actions, ErrorInfo as ErrorInfo, Event as Event, Usage as Usage
     from agentflow.models.anthropic import AnthropicModel as AnthropicModel
@@ -73,6 +83,7 @@ if TYPE_CHECKING:
     from agentflow.models.registry import register_model as register_model, resolve_model as resolve_model
     from agentflow.outcome import Outcome as Outcome
     from agentflow.policies import Limits as Limits, Retry as Retry
+    from agentflow.questions import Confirmation as Confirmation, Paused as Paused, Question as Question
     from agentflow.run import Run as Run, RunResult as RunResult
     from agentflow.runner import Runner as Runner
     from agentflow.services.artifacts import Artifact as Artifact, ArtifactService as ArtifactService
@@ -88,6 +99,8 @@ if TYPE_CHECKING:
         SessionKey as SessionKey,
         SessionService as SessionService,
     )
+    from agentflow.tools.function import FunctionTool as FunctionTool, tool as tool
+    from agentflow.tools.toolset import Toolset as Toolset
 
 __version__ = "0.1.0"
 
@@ -110,18 +123,21 @@ _HOMES = {
         "ToolCall",
         "ToolResult",
     ),
-    "agentflow.core": ("Agent", "InvocationContext", "Plugin", "Tool"),
+    "agentflow.core": ("Agent", "InvocationContext", "Plugin", "Tool", "ToolContext"),
     "agentflow.errors": (
         "AgentTimeout",
         "AgentflowError",
+        "AnswerRefused",
         "CommitUnknown",
         "ConfigError",
         "ContextEnded",
         "InstructionError",
         "InvalidAnswer",
+        "InvalidArguments",
         "InvalidEvent",
         "LimitExceeded",
         "ModelError",
+        "NotConfirmed",
         "PluginError",
         "RunError",
         "RunNotFound",
@@ -132,6 +148,7 @@ _HOMES = {
         "SessionNotFound",
         "StaleSession",
         "StateConflict",
+        "ToolTimeout",
     ),
     "agentflow.events": ("Actions", "ErrorInfo", "Event", "Usage"),
     "agentflow.models.anthropic": ("AnthropicModel",),
@@ -153,12 +170,15 @@ _HOMES = {
     "agentflow.models.registry": ("register_model", "resolve_model"),
     "agentflow.outcome": ("Outcome",),
     "agentflow.policies": ("Limits", "Retry"),
+    "agentflow.questions": ("Confirmation", "Paused", "Question"),
     "agentflow.run": ("Run", "RunResult"),
     "agentflow.runner": ("Runner",),
     "agentflow.services.artifacts": ("Artifact", "ArtifactService"),
     "agentflow.services.inmemory": ("InMemoryArtifactService", "InMemoryMemoryService", "InMemorySessionService"),
     "agentflow.services.memory": ("MemoryHit", "MemoryService"),
     "agentflow.services.sessions": ("Session", "SessionInfo", "SessionKey", "SessionService"),
+    "agentflow.tools.function": ("FunctionTool", "tool"),
+    "agentflow.tools.toolset": ("Toolset",),
 }
 _home_of = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted([*_home_of, "__version__"])

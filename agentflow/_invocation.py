@@ -15,6 +15,7 @@ from agentflow.content import Part, Text
 from agentflow.errors import InvalidEvent, LimitExceeded, StateConflict
 from agentflow.events import Actions, Event, Usage, clean_event
 from agentflow.history import Histories, History, V, visible_by_prefix
+from agentflow.journal import Journal
 from agentflow.policies import Limits, Spent
 from agentflow.services.sessions import SessionKey, SessionService
 from agentflow.state import REMOVED, TEMP, Groups, reducing
@@ -138,6 +139,7 @@ class Invocation:
         self.scheduler = scheduler
         self.on_event = on_event
         self.direct = on_event is None and scheduler is None  # what is emitted goes straight into the log
+        self.journal: Journal | None = None  # of a run that goes on after a pause: what it had done
         self.state: dict[str, Any] = {}
         self.user_content: tuple[Part, ...] = ()
         self.usage = Usage()
@@ -163,6 +165,10 @@ class Invocation:
         if self._rng is None:
             self._rng = random.Random(self._seed)
         return self._rng
+
+    def go_on(self, journal: Journal) -> None:
+        """Be the run that this is the journal of."""
+        self.journal, self._count, self.user_content = journal, journal.count, journal.user_content
 
     @property
     def has_deferred(self) -> bool:

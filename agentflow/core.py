@@ -13,6 +13,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from agentflow._invocation import with_pending
+from agentflow._reach import Reach
 from agentflow._streams import Channel, Watched
 from agentflow._tree import Node, check_name
 from agentflow._turn import Turn, short, take_turn
@@ -22,8 +23,7 @@ from agentflow.events import Actions, AgentStart, Event, Usage, build_event, cop
 from agentflow.models.base import ModelRequest, ModelResponse
 from agentflow.outcome import Outcome
 from agentflow.policies import Limits, Retry, Spent, seconds
-from agentflow.services.artifacts import Artifact
-from agentflow.services.memory import MemoryHit
+from agentflow.questions import Confirmation, Paused, Question
 from agentflow.services.sessions import SessionKey
 from agentflow.state import State
 
@@ -149,7 +149,7 @@ class Tool(ABC):
         sequential: bool = False,
         on_error: Literal["return", "raise"] = "return",
         long_running: bool = False,
-        require_confirmation: "bool | Callable[[ToolContext, dict[str, Any]], bool]" = False,
+        require_confirmation: "bool | Callable[[ToolContext, dict[str, Any]], bool | Awaitable[bool]]" = False,
         max_result_bytes: int = 256 * 1024,
     ) -> None:
         check_name(name, type(self).__name__)
@@ -238,7 +238,7 @@ class Plugin:
         """The Runner ends."""
 
 
-class InvocationContext(Turn):
+class InvocationContext(Reach):
     """What an agent knows and may do during its turn. Derived for each turn, never changed, of no use after it.
 
     Attributes:
@@ -394,6 +394,7 @@ class InvocationContext(Turn):
             and event is not None
             and run.direct
             and self._watch is None
+            and self._past is None
             and not self._place.watchers
             and (self._state is None or not self._state._pending)
             and not self.ended
@@ -406,6 +407,10 @@ class InvocationContext(Turn):
         run = self._run
         if run.scheduler is not None:
             await run.scheduler.point(self.path, "emit")
+        if self._past is not None and self._past.repeats(event):
+            if self._state is not None and not event.partial:
+                self._state.drop_pending()  # they have been published with it
+            return None
         origin: Turn = self
         if self._origins is not None and isinstance(event, Event) and event.id in self._origins:
             origin = self._origins.pop(event.id)  # a child's, being passed on
@@ -464,6 +469,11 @@ class InvocationContext(Turn):
             Exception: What the child raised. Errors of agentflow's own are `RunError`.
         """
         ctx, start = await self._prepare(child, message)
+        known = self.recall(ctx, start) if self._past is not None else None
+        if known is not None:
+            if known.error is not None:
+                raise known.error
+            return known
         self._active += 1
         try:
             return await take_turn(ctx, start)
@@ -493,19 +503,20 @@ class InvocationContext(Turn):
 
         async def work() -> None:
             try:
-                watched.outcome = await take_turn(ctx, start)
-            except Exception as error:
+                watched.outcome = self.recall(ctx, start) or await take_turn(ctx, start)
+                watched.error = watched.outcome.error
+            except (Exception, Paused) as error:
                 watched.error = error
             channel.close()  # not when cancelled: then so is who reads, and it isn't to take that for the end
 
-        failure: Exception | None = None
+        failure: BaseException | None = None
         self._active += 1
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(work, name=f"agentflow {ctx.path}")
                 try:
                     yield watched
-                except Exception as error:  # raised again below, outside of the group, as itself
+                except (Exception, Paused) as error:  # raised again below, outside of the group, as itself
                     failure = error
                 finally:
                     tasks.cancel_scope.cancel()
@@ -522,32 +533,6 @@ class InvocationContext(Turn):
         self._check()
         if self._state is not None and self._state._pending:
             await self.emit(self.event())
-
-    async def save_artifact(self, filename: str, data: bytes | str, *, mime_type: str | None = None) -> int:
-        """Save a file beside the session, as a new version, and tell of it in an event.
-
-        Args:
-            filename: Without slashes; `user:` in front makes it the user's, in all sessions.
-            data: Text is stored as UTF-8.
-            mime_type: By default plain text for text, else bytes.
-
-        Returns:
-            The version, from 1.
-        """
-        self._check()
-        version = await self._services.artifacts.save(self.session, filename, data, mime_type=mime_type)
-        await self.emit(self.event(actions=Actions(artifact_delta={filename: version})))
-        return version
-
-    async def load_artifact(self, filename: str, *, version: int | None = None) -> Artifact | None:
-        """The artifact of this name, or `None`: the latest version, or the one asked for."""
-        self._check()
-        return await self._services.artifacts.load(self.session, filename, version=version)
-
-    async def search_memory(self, query: str, *, limit: int = 10) -> Sequence[MemoryHit]:
-        """What the memory service remembers of this user for `query`, best first."""
-        self._check()
-        return await self._services.memory.search(self._run.key.app_name, self._run.key.user_id, query, limit=limit)
 
     def spend(self, *, usage: Usage | None = None) -> None:
         """Charge usage that no event carries to this turn and to the run's limits.
@@ -628,18 +613,30 @@ class ToolContext(InvocationContext):
         tool: The tool.
         actions: What the call does besides answering: `escalate`, `transfer_to_agent`, `skip_summarization`.
         idempotency_key: The same whenever this call is made, also after a crash or an approval; of no other call.
+        confirmation: What somebody said to the call, where it had to be confirmed.
     """
 
-    __slots__ = ("actions", "call", "idempotency_key", "tool")
+    __slots__ = ("actions", "call", "confirmation", "idempotency_key", "tool")
 
     call: ToolCall
     tool: Tool
     actions: Actions
     idempotency_key: str
+    confirmation: Confirmation | None
 
     def derive(self, child: Any) -> Any:
         """The context of a turn inside of the call."""
         return InvocationContext(self._run, self._services, child, self)
+
+    def request_confirmation(self, hint: str = "", *, payload: Any = None) -> Confirmation:
+        """Ask a person whether this call may go on, and return what was said; the tool begins again when it was.
+
+        Raises:
+            Paused: No answer yet; the run pauses, see `request_input`.
+        """
+        if self.confirmation is None:
+            raise Paused((Question(kind="confirmation", message=hint, payload=payload, call=self.call),))
+        return self.confirmation
 
     async def progress(self, value: Any) -> None:
         """Show a piece of the result, or how far it is: an event that is delivered and never stored."""

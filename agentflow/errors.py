@@ -8,9 +8,11 @@
     │   ├── SessionNotFound
     │   ├── SessionExists
     │   ├── SessionBusy        another run holds it
-    │   └── StaleSession       someone else wrote first
+    │   ├── StaleSession       someone else wrote first
+    │   └── AnswerRefused      an answer to what nobody asked, or waits for
     ├── RunNotFound            nothing to attach to
     ├── InvalidArguments       a model called a tool with what doesn't fit; the model is told
+    ├── NotConfirmed           somebody said no to a tool call; the model is told
     ├── RunError               this run failed: `.agent`, `.branch`, `.invocation_id`
     │   ├── AgentTimeout       also a `TimeoutError`
     │   ├── ModelError         a model didn't answer: `.kind`, `.retryable`, `.retry_after`, `.status`
@@ -88,12 +90,20 @@ class StaleSession(SessionError):
         self.actual = actual
 
 
+class AnswerRefused(SessionError):
+    """An answer to a question that was never asked, is answered already or no longer waits; or one that doesn't fit."""
+
+
 class RunNotFound(AgentflowError):
     """The Runner knows no run of this id."""
 
 
 class InvalidArguments(AgentflowError, ValueError):
     """A model called a tool with arguments that don't fit its schema. The model is told, and may try again."""
+
+
+class NotConfirmed(AgentflowError):
+    """Somebody was asked whether a tool call may run, and said no. The model is told."""
 
 
 class RunError(AgentflowError):

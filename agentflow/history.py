@@ -11,7 +11,6 @@ from typing import Any, Protocol, TypeVar
 
 from agentflow.events import (
     AgentComplete,
-    AgentParallelComplete,
     AgentParallelStart,
     AgentStart,
     Event,
@@ -105,7 +104,7 @@ class History:
             if group is not None:
                 joined = [line for branch, line in group.children.items() if branch not in record.hidden]
                 group.parent.items.append(joined)
-        elif isinstance(record, AgentComplete) and not isinstance(record, AgentParallelComplete):
+        elif type(record) is AgentComplete and record.outcome != "paused":
             self._end(event)
 
     def visible(self, invocation_id: str, branch: str) -> list[Event]:
@@ -163,7 +162,7 @@ class History:
         return line
 
     def _start(self, event: Event, record: AgentStart) -> None:
-        if record.attempt == 1 and (record.own_branch or isinstance(record, AgentParallelStart)):
+        if record.attempt == 1 and not record.resumed and (record.own_branch or isinstance(record, AgentParallelStart)):
             line = self._make(event.invocation_id, event.branch)  # a new instance, also where the name was used before
             line.owner = event.path if record.own_branch else ""
         else:

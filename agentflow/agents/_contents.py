@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from agentflow.content import Blob, Data, FileRef, Part, Text, Thinking, ToolCall, ToolResult
 from agentflow.events import Event
 from agentflow.models.base import Message
+from agentflow.questions import ASKING
 
-ASIDE = frozenset({"adk_request_confirmation", "adk_request_credential", "adk_request_input"})
+ASIDE = ASKING | {"adk_request_credential"}
 """Calls by which a run asks people something: no model reads them, nor the answers."""
 
 _FAILED = frozenset({"Misfit", "ModelError"})

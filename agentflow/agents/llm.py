@@ -16,6 +16,7 @@ from agentflow.content import Data, Part, Text, Thinking, ToolCall, ToolResult
 from agentflow.core import Agent, Callback, InvocationContext, Tool
 from agentflow.errors import ConfigError, InvalidAnswer, LimitExceeded
 from agentflow.events import Actions, Event
+from agentflow.journal import Past
 from agentflow.models.base import (
     CallSite,
     Message,
@@ -27,7 +28,7 @@ from agentflow.models.base import (
     ToolSpec,
 )
 from agentflow.policies import Retry
-from agentflow.tools.calls import AfterTool, BeforeTool, Hooks, OnToolErrorCallback, run_calls
+from agentflow.tools.calls import AfterTool, BeforeTool, Called, Hooks, OnToolErrorCallback, resume_calls, run_calls
 from agentflow.tools.toolset import Toolset, resolve_tools
 
 Compaction = Callable[[InvocationContext, list[Message]], Awaitable[Sequence[Message]] | Sequence[Message]]
@@ -249,7 +250,7 @@ class _Talk:
         agent, ctx = self.agent, self.ctx
         await self._find_tools()
         stream = ctx._run.stream if agent.stream is None else agent.stream
-        more = True
+        more = ctx._past is None or await self._go_on(ctx._past)
         while more:
             if agent.max_steps is not None and self.steps >= agent.max_steps:
                 raise self._used_up("max_steps", self.steps)
@@ -262,6 +263,16 @@ class _Talk:
                 await ctx.emit(spoken(ctx, response))
             else:
                 more = await self._conclude(response)
+
+    async def _go_on(self, past: Past) -> bool:
+        """The turn was paused: do what it waited for; gives whether the model is to be asked."""
+        called = await resume_calls(self.ctx, self.tools, hooks=self._hooks(), limit=self.agent.tool_concurrency)
+        more = called is None or not (called.parts or called.waiting) or await self._have_called(called)
+        results = [event for event in past.events if any(type(part) is ToolResult for part in event.parts)]
+        actions = results[-1].actions if results else None
+        if actions is not None and actions.transfer_to_agent is not None:  # it was the other that paused
+            more = not await self._hand_over(actions.transfer_to_agent)
+        return more
 
     async def _find_tools(self) -> None:
         agent = self.agent
@@ -344,24 +355,31 @@ class _Talk:
         if agent.max_tool_calls is not None and self.calls + len(calls) > agent.max_tool_calls:
             raise self._used_up("max_tool_calls", self.calls)
         self.calls += len(calls)
-        hooks = Hooks(before=agent.before_tool, after=agent.after_tool, on_error=agent.on_tool_error)
-        called = await run_calls(ctx, calls, self.tools, limit=agent.tool_concurrency, hooks=hooks)
-        actions = called.actions or _NOTHING
-        if actions.skip_summarization and agent.output_key is not None:
+        called = await run_calls(ctx, calls, self.tools, hooks=self._hooks(), limit=agent.tool_concurrency)
+        return await self._have_called(called)
+
+    def _hooks(self) -> Hooks:
+        agent = self.agent
+        return Hooks(before=agent.before_tool, after=agent.after_tool, on_error=agent.on_tool_error)
+
+    async def _have_called(self, called: Called) -> bool:
+        """Tools have answered; gives whether the model is to be asked what it makes of it."""
+        agent, ctx, actions = self.agent, self.ctx, called.actions or _NOTHING
+        if actions.skip_summarization and not called.waiting and agent.output_key is not None:
             ctx.state[agent.output_key] = _value_of(called.parts)
         if called.parts or called.actions is not None:
             await ctx.emit(ctx.event(*called.parts, actions=called.actions))
+        await called.pause(ctx)
         if actions.transfer_to_agent is not None:
             return not await self._hand_over(actions.transfer_to_agent)
         answering = self.answering
         if answering is not None and answering.given is not None:
-            await self._give(
-                event_of(ctx, (Text(json.dumps(answering.given.value, ensure_ascii=False)),), event.id), answering.given
-            )
+            words = Text(json.dumps(answering.given.value, ensure_ascii=False))
+            await self._give(event_of(ctx, (words,), None), answering.given)
             return False
         if answering is not None and answering.misfits > agent.output_retries:
             raise self._misfit(answering.complaint)
-        return not called.waiting and not actions.skip_summarization
+        return not actions.skip_summarization
 
     async def _conclude(self, response: ModelResponse) -> bool:
         """The model has answered; gives whether it is to be asked again, since the answer doesn't fit."""

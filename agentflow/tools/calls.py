@@ -1,8 +1,9 @@
 """A model has asked for tools: run them, and give back what they answered, in the order of the calls."""
 
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from inspect import isawaitable
 from typing import Any
 
@@ -18,12 +19,14 @@ from agentflow.errors import (
     InvalidArguments,
     InvalidEvent,
     LimitExceeded,
+    NotConfirmed,
     PluginError,
     ServiceError,
     StateConflict,
     ToolTimeout,
 )
 from agentflow.events import Actions, Event, build_event
+from agentflow.questions import LONG_RUNNING, WAITING, Paused, Question
 from agentflow.state import REMOVED, reducing
 from agentflow.tools._results import as_result, shorten
 
@@ -56,14 +59,29 @@ class Called:
     """What came of a turn's calls.
 
     Attributes:
-        parts: Their results in the order of the calls, then pictures and files that tools returned.
+        parts: Their results in the order of the calls, then pictures and files that tools returned. A call that waits
+            has something in its place.
         actions: What they do together.
-        waiting: Calls that have no answer yet: somebody is asked first, or it comes later.
+        waiting: What has to be answered before the turn can go on. Questions without an id haven't been asked yet.
     """
 
     parts: tuple[Part, ...]
     actions: Actions | None = None
-    waiting: tuple[ToolCall, ...] = field(default=())
+    waiting: tuple[Question, ...] = ()
+
+    async def pause(self, ctx: InvocationContext) -> None:
+        """Ask what has to be asked, and end the turn here, where a call waits; to be called when the parts are emitted.
+
+        Raises:
+            Paused: One does.
+        """
+        if not self.waiting:
+            return
+        unasked = [question for question in self.waiting if not question.id]
+        for question in unasked:
+            question.id = f"adk-{ctx._run.new_id()}"
+        asked = await ctx.ask(unasked) if unasked else []
+        raise Paused([*(question for question in self.waiting if question not in unasked), *asked])
 
 
 class _NoTool(Tool):
@@ -97,8 +115,60 @@ async def run_calls(
         Exception: What a tool raised whose `on_error` is `"raise"`. The others are cancelled, and answered as such.
         LimitExceeded: The run is out of budget; like a plugin or a store that fails, no model is told.
     """
-    jobs = [_Job(ctx, call, tools, hooks or Hooks()) for call in calls]
+    past = ctx._past
+    if past is not None:
+        ctx._calls = max(ctx._calls, len(past.calls))  # no line is used twice
+    jobs = []
+    for call in calls:
+        ctx._calls += 1
+        jobs.append(_Job(ctx, call, tools, hooks or Hooks(), f"{call.name}#{ctx._calls}"))
     return await _run_jobs(ctx, jobs, limit)
+
+
+async def resume_calls(
+    ctx: InvocationContext,
+    tools: Mapping[str, Tool],
+    *,
+    hooks: Hooks | None = None,
+    limit: int | None = None,
+) -> Called | None:
+    """Where the turn goes on after a pause: run the calls that were waiting and can go on now; `None` if it doesn't.
+
+    To be called before the turn says anything. Use what it gives as that of `run_calls`.
+
+    Args:
+        ctx: The context of the agent whose model asked.
+        tools: Those that it has, by name.
+        hooks: The agent's own callbacks.
+        limit: How many may run at the same time; `None` means all.
+    """
+    past = ctx._past
+    if past is None:
+        return None
+    past.replay = 0  # it reads what it had said, and goes on from there
+    jobs = []
+    waiting: list[Question] = []
+    for call, placeholder in past.waiting_calls():
+        extra = placeholder.extra or {}
+        job = _Job(ctx, call, tools, hooks or Hooks(), str(extra[WAITING]))
+        asked = past.confirmation(call.id)
+        if LONG_RUNNING in extra:
+            job.result = past.given(call.id)
+            if job.result is None:
+                waiting += [question for question in past.questions if question.id == call.id]
+                continue
+        elif asked is not None:
+            job.ctx.confirmation = asked[1]
+            if asked[1] is None:
+                waiting.append(asked[0])
+                continue
+        if job.result is None and not past.has_news(job.ctx.branch) and past.waits_for(job.ctx.branch):
+            waiting += past.waits_for(job.ctx.branch)
+            continue
+        jobs.append(job)
+    called = await _run_jobs(ctx, jobs, limit)
+    called.waiting = (*waiting, *called.waiting)
+    return called
 
 
 async def _run_jobs(ctx: InvocationContext, jobs: "list[_Job]", limit: int | None) -> Called:
@@ -131,20 +201,21 @@ async def _run_batch(batch: "list[_Job]", limit: int | None) -> None:
     if len(batch) == 1:
         await batch[0].run()
         return
-    slots = anyio.CapacityLimiter(limit or len(batch))
+    queue = deque(batch)
     failures: list[Exception] = []
 
-    async def work(job: _Job) -> None:
-        async with slots:
+    async def work() -> None:
+        while queue:
             try:
-                await job.run()
+                await queue.popleft().run()
             except Exception as error:
                 failures.append(error)
                 tasks.cancel_scope.cancel()
+                return
 
     async with anyio.create_task_group() as tasks:
-        for job in batch:
-            tasks.start_soon(work, job, name=f"{job.ctx.path} {job.tool.name}")
+        for _ in batch[:limit]:
+            tasks.start_soon(work, name=f"{batch[0].ctx.path} tools")
     if len(failures) == 1:
         raise failures[0]
     if failures:
@@ -188,9 +259,11 @@ def _merge(ctx: InvocationContext, jobs: "list[_Job]") -> Called:
             ctx.state[key] = value
         elif key in ctx.state:
             del ctx.state[key]
+    waiting = tuple(question for job in jobs for question in job.waiting)
+    actions.skip_summarization = actions.skip_summarization or bool(waiting)
     parts = [job.result for job in jobs if job.result is not None]
     beside = [part for job in jobs for part in job.beside]
-    return Called(parts=(*parts, *beside), actions=actions if actions != Actions() else None)
+    return Called(parts=(*parts, *beside), actions=actions if actions != Actions() else None, waiting=waiting)
 
 
 def _deep(old: Any, new: Any) -> Any:
@@ -202,22 +275,27 @@ def _deep(old: Any, new: Any) -> Any:
 class _Job:
     """One call on its way."""
 
-    def __init__(self, ctx: InvocationContext, call: ToolCall, tools: Mapping[str, Tool], hooks: Hooks) -> None:
+    def __init__(
+        self, ctx: InvocationContext, call: ToolCall, tools: Mapping[str, Tool], hooks: Hooks, segment: str
+    ) -> None:
         tool = tools.get(call.name)
         self.call = call
         self.hooks = hooks
         self.unknown = tool is None
         self.known = tools
         self.tool = tool or _NoTool("missing_tool")
+        self.segment = segment
         self.result: ToolResult | None = None
         self.beside: tuple[Part, ...] = ()
         self.written: dict[str, Any] = {}
-        ctx._calls += 1
-        self.ctx = _context(ctx, self.tool, call, f"{self.tool.name}#{ctx._calls}")
+        self.waiting: tuple[Question, ...] = ()
+        self.ctx = _context(ctx, self.tool, call, segment)
 
     async def run(self) -> None:
         """See it through to a result; what fails is told as one."""
         ctx, run = self.ctx, self.ctx._run
+        if self.result is not None:
+            return  # it has come from outside
         error: Exception | None = None
         began = run.now()
         if run.tracing is not None:
@@ -237,6 +315,9 @@ class _Job:
                 with tracing.current(ctx._span):
                     error = await self._work()
             outcome = "ok" if error is None else "error"
+        except Paused as pause:
+            outcome = "paused"
+            self._wait(pause.questions)
         except Exception as raised:
             outcome, error = "error", raised
             explain(raised, ctx)
@@ -256,6 +337,25 @@ class _Job:
                     error=error,
                     result=self.result.result if self.result is not None else None,
                 )
+
+    def _wait(self, questions: tuple[Question, ...]) -> None:
+        words = "it waits for an answer"
+        if any(question.call is self.call for question in questions):
+            words = f"tool {self.tool.name!r} requires confirmation, please approve or reject"
+        self.waiting = questions
+        self.result = ToolResult(self.call.id, self.call.name, words, is_error=True, extra={WAITING: self.segment})
+
+    def _come_later(self) -> None:
+        """A long-running tool has nothing to say yet: the answer to its call is that to a question."""
+        ctx, call = self.ctx, self.call
+        extra = {WAITING: self.segment, LONG_RUNNING: True}
+        self.result = ToolResult(call.id, call.name, "it is at work; the result comes later", extra=extra)
+        self.waiting = (
+            Question(
+                kind="result", id=call.id, message=f"the result of {call.name!r}", call=call, path=ctx.path,
+                branch=ctx._parent._place.branch if ctx._parent is not None else "", invocation_id=ctx._run.id,
+            ),
+        )  # fmt: skip
 
     async def _work(self) -> Exception | None:
         """Gives the error that the model is told, if it is one."""
@@ -287,12 +387,16 @@ class _Job:
                 after = await _first(hooks.after, ctx, tool, args, value)
             if after is not None:
                 value, failed = after, None
+        if value is None and tool.long_running:
+            self._come_later()
+            return None
         try:
             result, self.beside = as_result(tool.name, value)
             result = await shorten(ctx, result, tool.max_result_bytes)
         except InvalidEvent as error:
             result, failed = str(error), error
-        self.result = ToolResult(self.call.id, self.call.name, result, is_error=failed is not None)
+        extra = {LONG_RUNNING: True} if tool.long_running and failed is None else None
+        self.result = ToolResult(self.call.id, self.call.name, result, is_error=failed is not None, extra=extra)
         return failed
 
     async def _before(self, args: dict[str, Any]) -> Any:
@@ -305,6 +409,13 @@ class _Job:
 
     async def _call(self, args: dict[str, Any]) -> Any:
         ctx, tool = self.ctx, self.tool
+        needed: Any = tool.require_confirmation
+        if callable(needed):
+            needed = needed(ctx, args)
+            needed = await needed if isawaitable(needed) else needed
+        hint = f"Please approve or reject the call of tool {tool.name!r}."
+        if needed and not ctx.request_confirmation(hint).confirmed:
+            raise NotConfirmed("Tool execution not confirmed")
         limit = tool.timeout
         if limit is None:
             return await tool.run(ctx, args)
@@ -321,7 +432,8 @@ def _context(ctx: InvocationContext, tool: Tool, call: ToolCall, segment: str) -
     inner.path = ctx.path
     inner._loop = None  # an escalation inside of a call is the caller's affair: `actions.escalate`
     inner._place = Place((*place.segments, ctx.agent.name, segment), place.groups, place.watchers)
-    inner.call, inner.tool, inner.actions = call, tool, Actions()
+    inner._past = ctx._past
+    inner.call, inner.tool, inner.actions, inner.confirmation = call, tool, Actions(), None
     inner.idempotency_key = "/".join((ctx._run.id, ctx.path, ctx._place.branch, str(ctx.iteration or 0), call.id))
     return inner
 

@@ -1,6 +1,6 @@
 """A function as a tool."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from functools import partial
 from inspect import isasyncgen, isasyncgenfunction, isawaitable, iscoroutinefunction, isgenerator
@@ -12,7 +12,7 @@ from agentflow.core import Tool, ToolContext
 from agentflow.errors import ConfigError
 from agentflow.tools._signature import plain_function, signature_of
 
-Confirmation = bool | Callable[[ToolContext, dict[str, Any]], bool]
+NeedsConfirmation = bool | Callable[[ToolContext, dict[str, Any]], bool | Awaitable[bool]]
 OnToolError = Literal["return", "raise"]
 
 _END = object()
@@ -59,7 +59,7 @@ class FunctionTool(Tool):
         sequential: bool = False,
         on_error: OnToolError = "return",
         long_running: bool = False,
-        require_confirmation: Confirmation = False,
+        require_confirmation: NeedsConfirmation = False,
         max_result_bytes: int = 256 * 1024,
     ) -> None:
         if not callable(function) or isinstance(function, type):
@@ -162,7 +162,7 @@ def tool(
     sequential: bool = False,
     on_error: OnToolError = "return",
     long_running: bool = False,
-    require_confirmation: Confirmation = False,
+    require_confirmation: NeedsConfirmation = False,
     max_result_bytes: int = 256 * 1024,
 ) -> Callable[[Callable[..., Any]], FunctionTool]: ...
 
@@ -177,7 +177,7 @@ def tool(
     sequential: bool = False,
     on_error: OnToolError = "return",
     long_running: bool = False,
-    require_confirmation: Confirmation = False,
+    require_confirmation: NeedsConfirmation = False,
     max_result_bytes: int = 256 * 1024,
 ) -> FunctionTool | Callable[[Callable[..., Any]], FunctionTool]:
     """Make a function a tool: `@tool`, or `@tool(timeout=..., require_confirmation=True)`.

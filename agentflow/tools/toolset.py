@@ -8,7 +8,7 @@ from typing import Any
 from agentflow.core import InvocationContext, Tool
 from agentflow.errors import ConfigError
 from agentflow.models.base import ModelRequest
-from agentflow.tools.function import Confirmation, as_tool
+from agentflow.tools.function import NeedsConfirmation, as_tool
 
 
 class Toolset(ABC):
@@ -30,7 +30,7 @@ class Toolset(ABC):
         *,
         only: Collection[str] | Callable[[Tool], bool] | None = None,
         prefix: str = "",
-        require_confirmation: Confirmation | None = None,
+        require_confirmation: NeedsConfirmation | None = None,
     ) -> None:
         if isinstance(only, str):
             raise ConfigError(f"{type(self).__name__}: only must be a list of names or a function, not {only!r}")
