@@ -99,7 +99,7 @@ class Contents:
     def _own(self, parts: tuple[Part, ...]) -> None:
         results = [part for part in parts if type(part) is ToolResult]
         if results:
-            self._answer(results, [part for part in parts if type(part) is not ToolResult])
+            self._answer(results, _heard(parts))
             return
         said = _spoken(parts)
         calls = [part for part in said if type(part) is ToolCall]
@@ -116,9 +116,7 @@ class Contents:
         results = [part for part in parts if type(part) is ToolResult]
         if results:
             self._answer(results, ())
-        if len(parts) > 1 or type(parts[0]) is not Text:
-            parts = tuple(part for part in parts if not isinstance(part, (ToolResult, ToolCall, Thinking)))
-        said = _spoken(parts)
+        said = _heard(parts)
         if said:
             self._latest = len(self._slots)
             self._turns.append(self._latest)
@@ -137,6 +135,7 @@ class Contents:
             before = self._slots[slot]
             beside = [part for part in before.parts if type(part) is not ToolResult] if before is not None else []
             self._slots[slot] = Message("user", (*answers, *beside, *others))
+            others = ()
 
     def _foreign(self, event: Event) -> None:
         told = present(event)
@@ -196,6 +195,13 @@ def _spoken(parts: tuple[Part, ...]) -> tuple[Part, ...]:
         elif type(part) is not Text or part.text.strip():
             said.append(part)
     return tuple(said)
+
+
+def _heard(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """The same, of what a user says: no thoughts and no calls; results have a place of their own."""
+    if len(parts) > 1 or type(parts[0]) is not Text:
+        parts = tuple(part for part in parts if not isinstance(part, (ToolResult, ToolCall, Thinking)))
+    return _spoken(parts)
 
 
 def _json(value: object) -> str:

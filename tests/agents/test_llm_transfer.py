@@ -6,6 +6,7 @@ from agentflow import (
     InMemorySessionService,
     LimitExceeded,
     LlmAgent,
+    Message,
     ParallelAgent,
     Runner,
     SequentialAgent,
@@ -228,7 +229,7 @@ async def test_the_answer_to_a_call_goes_to_who_made_it() -> None:
         "root.child.other",
         "root.child",
     ]
-    assert ToolResult("order-1", "order", "here") in child.model.requests[-1].messages[-3].parts
+    assert Message("user", (ToolResult("order-1", "order", "here"),)) in child.model.requests[-1].messages
 
 
 async def begin() -> None:
