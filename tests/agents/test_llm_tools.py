@@ -186,7 +186,8 @@ async def test_a_tool_that_hangs_is_cancelled_with_its_run_and_the_next_turn_is_
 
     model = ScriptedModel([ToolCall("1", "hang"), ToolCall("2", "look")], "fine")
     async with Runner(LlmAgent("a", model=model, tools=[hang, look])) as runner:
-        run = await read(runner.run("go", session_id="s"))
+        run = runner.run("go", session_id="s")
+        await read(run)
         assert run.result.status == "cancelled"
         await read(runner.run("again", session_id="s"))
     assert [result.id for result in model.requests[1].messages[2].parts] == ["1", "2"]
