@@ -35,6 +35,7 @@ from agentflow.policies import Retry
 _CONTINUED = 16
 """How often one call goes on after `pause_turn`."""
 
+_KEY = "set the environment variable ANTHROPIC_API_KEY, or pass AnthropicModel(..., api_key=...)"
 _PROVIDERS = (
     ("Bedrock", "aws.bedrock"),
     ("AWS", "aws.bedrock"),
@@ -190,15 +191,16 @@ class AnthropicModel(Model):
         if self._given is not None:
             make: Callable[[], Any] = self._given
             return make(), True
-        client = _sdk().AsyncAnthropic(
-            api_key=self._api_key, base_url=self._base_url, max_retries=0, open_telemetry=False
-        )
+        sdk = _sdk()
+        try:
+            client = sdk.AsyncAnthropic(
+                api_key=self._api_key, base_url=self._base_url, max_retries=0, open_telemetry=False
+            )
+        except sdk.AnthropicError as error:  # a profile that is named but isn't there
+            raise ConfigError(f"model {self.name!r} needs a key ({error}); {_KEY}") from error
         if client.api_key is None and client.auth_token is None and client.credentials is None:
             await client.close()
-            raise ConfigError(
-                f"model {self.name!r} needs a key: set the environment variable ANTHROPIC_API_KEY, "
-                "or pass AnthropicModel(..., api_key=...)"
-            )
+            raise ConfigError(f"model {self.name!r} needs a key: {_KEY}")
         return client, True
 
     async def _ask(
@@ -230,6 +232,8 @@ class AnthropicModel(Model):
                 stream_cls=sdk.AsyncStream[object],
                 **body,
             )
+        except ImportError as error:
+            raise ConfigError(f"{self!r}: its client needs the package {error.name!r}, which isn't there") from error
         except Exception as error:
             raise translate(error, model, streaming=False) from error
         return await self._read(stream, Answer(shown_as), on_chunk, model)
