@@ -229,6 +229,9 @@ def _without_half_served(forms: list[Form]) -> tuple[list[Form], bool]:
     last = max((place for place, form in enumerate(forms) if form.blocks), default=-1)
     if last >= 0 and forms[last].role == "assistant":
         pending = [block["id"] for block in forms[last].blocks if _is_pending(block, answered)]
+        if forms[last].calls:  # it waits for them: what it called them from is still running
+            callers = {(block.get("caller") or {}).get("tool_id") for block in forms[last].blocks}
+            pending = [call for call in pending if call in callers]
         whole.update(pending)
         going_on = bool(pending) and not forms[last].calls
     kept = []

@@ -25,34 +25,6 @@ _REASONS: dict[str, FinishReason] = {
 _CUT_OFF = frozenset(("max_tokens", "context_window", "refusal"))
 
 
-class EventReader:
-    """Server-sent events out of bytes, as they come.
-
-    The SDK's own can't be left in the middle on trio: its generators, each inside of another, would be left to the
-    garbage collector.
-    """
-
-    def __init__(self) -> None:
-        self._rest = b""
-        self._name = b""
-        self._data: list[bytes] = []
-
-    def feed(self, data: bytes) -> list[tuple[bytes, bytes]]:
-        """Names and data of the events that are complete now."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        events = []
-        for line in lines:
-            line = line.rstrip(b"\r")
-            if line.startswith(b"data:"):
-                self._data.append(line[5:].lstrip(b" "))
-            elif line.startswith(b"event:"):
-                self._name = line[6:].strip()
-            elif not line and (self._data or self._name):
-                events.append((self._name, b"\n".join(self._data)))
-                self._name, self._data = b"", []
-        return events
-
-
 class Answer:
     """One answer as it grows. Feed it each event, then ask for the response.
 
@@ -118,7 +90,7 @@ class Answer:
             kind="stream",
             provider=PROVIDER,
             model=self.model,
-            usage=self.used() if self.message else None,
+            usage=self.used(),
         )
 
     def response(self) -> ModelResponse:
@@ -153,8 +125,10 @@ class Answer:
             details=more or None,
         )
 
-    def used(self) -> Usage:
+    def used(self) -> Usage | None:
         """What was charged so far. Input is all of it: what was read from and written to the cache included."""
+        if not self.message:
+            return None
         usage = self.usage
         read, write = usage.get("cache_read_input_tokens") or 0, usage.get("cache_creation_input_tokens") or 0
         thought = (usage.get("output_tokens_details") or {}).get("thinking_tokens") or 0

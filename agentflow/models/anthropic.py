@@ -1,15 +1,12 @@
 """Claude, on the `anthropic` SDK: imported when a Claude model is first asked, and never before."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from typing import Any
-from urllib.parse import urlsplit
 
-import anyio
-from anyio.lowlevel import RunVar
 from anyio.to_thread import run_sync
 
 from agentflow.errors import ConfigError, ModelError
@@ -17,7 +14,8 @@ from agentflow.events import Usage
 from agentflow.models._anthropic_errors import from_answer, translate
 from agentflow.models._anthropic_messages import Turn, build_turns, dumps
 from agentflow.models._anthropic_request import build_params
-from agentflow.models._anthropic_stream import PROVIDER, Answer, EventReader
+from agentflow.models._anthropic_stream import PROVIDER, Answer
+from agentflow.models._sdk import SdkModel, read_answer
 from agentflow.models.base import (
     Capabilities,
     Message,
@@ -26,7 +24,6 @@ from agentflow.models.base import (
     ModelResponse,
     ModelSettings,
     OnChunk,
-    check_allowed,
 )
 from agentflow.models.limiter import ConcurrencyLimiter
 from agentflow.models.prices import Price
@@ -35,6 +32,7 @@ from agentflow.policies import Retry
 _CONTINUED = 16
 """How often one call goes on after `pause_turn`."""
 
+_KEY = "set the environment variable ANTHROPIC_API_KEY, or pass AnthropicModel(..., api_key=...)"
 _PROVIDERS = (
     ("Bedrock", "aws.bedrock"),
     ("AWS", "aws.bedrock"),
@@ -45,7 +43,7 @@ _PROVIDERS = (
 """What OpenTelemetry calls those who serve Claude, by the names of the SDK's clients."""
 
 
-class AnthropicModel(Model):
+class AnthropicModel(SdkModel):
     """A Claude model.
 
         LlmAgent("critic", model="claude-opus-5-5")  # the same as AnthropicModel("claude-opus-5-5")
@@ -89,7 +87,7 @@ class AnthropicModel(Model):
             raise ConfigError(f"AnthropicModel needs a model's name, not {name!r}")
         if client is not None and (api_key is not None or base_url is not None):
             raise ConfigError("AnthropicModel: give api_key and base_url to the client that you pass")
-        self.name = name
+        super().__init__(name)
         self.settings = settings or ModelSettings()
         self.betas = tuple(betas)
         self.retry = retry
@@ -101,8 +99,7 @@ class AnthropicModel(Model):
         self._given = client
         self._api_key = api_key
         self._base_url = base_url
-        self._open: RunVar[_Open] = RunVar(f"agentflow client of {name}")
-        self._name_provider(client)
+        self.provider = _provider(client)
 
     async def generate(self, request: ModelRequest, on_chunk: OnChunk | None = None) -> ModelResponse:
         client = await self._client()
@@ -155,32 +152,7 @@ class AnthropicModel(Model):
         except Exception as error:
             raise translate(error, params["model"], streaming=False) from error
 
-    async def aclose(self) -> None:
-        """Close this event loop's client, unless it was given by the user; it is made again when it is needed."""
-        held = self._open.get(None)
-        if held is not None and held.client is not None:
-            client, held.client = held.client, None
-            if held.own:
-                await client.close()
-
     # How it is done
-
-    def _name_provider(self, client: Any) -> None:
-        kind = type(client).__name__
-        self.provider = next((name for part, name in _PROVIDERS if part in kind), PROVIDER)
-
-    async def _client(self) -> Any:
-        held = self._open.get(None)
-        if held is None:
-            held = _Open()
-            self._open.set(held)
-        if held.client is None:
-            async with held.lock:
-                if held.client is None:
-                    held.client, held.own = await self._make()
-                    self._name_provider(held.client)
-        check_allowed(f"model {self.name!r}", urlsplit(str(held.client.base_url)).hostname or "")
-        return held.client
 
     async def _make(self) -> tuple[Any, bool]:
         if not _sdk.cache_info().currsize:  # a second of work, in which other branches go on
@@ -188,17 +160,19 @@ class AnthropicModel(Model):
         if self._given is not None and not isinstance(self._given, type) and hasattr(self._given, "post"):
             return self._given, False
         if self._given is not None:
-            make: Callable[[], Any] = self._given
-            return make(), True
-        client = _sdk().AsyncAnthropic(
-            api_key=self._api_key, base_url=self._base_url, max_retries=0, open_telemetry=False
-        )
+            made = self._given()
+            self.provider = _provider(made)
+            return made, True
+        sdk = _sdk()
+        try:
+            client = sdk.AsyncAnthropic(
+                api_key=self._api_key, base_url=self._base_url, max_retries=0, open_telemetry=False
+            )
+        except sdk.AnthropicError as error:  # a profile that is named but isn't there
+            raise ConfigError(f"model {self.name!r} needs a key ({error}); {_KEY}") from error
         if client.api_key is None and client.auth_token is None and client.credentials is None:
             await client.close()
-            raise ConfigError(
-                f"model {self.name!r} needs a key: set the environment variable ANTHROPIC_API_KEY, "
-                "or pass AnthropicModel(..., api_key=...)"
-            )
+            raise ConfigError(f"model {self.name!r} needs a key: {_KEY}")
         return client, True
 
     async def _ask(
@@ -230,9 +204,17 @@ class AnthropicModel(Model):
                 stream_cls=sdk.AsyncStream[object],
                 **body,
             )
+        except ImportError as error:
+            raise ConfigError(f"{self!r}: its client needs the package {error.name!r}, which isn't there") from error
         except Exception as error:
             raise translate(error, model, streaming=False) from error
-        return await self._read(stream, Answer(shown_as), on_chunk, model)
+        return await read_answer(
+            stream,
+            Answer(shown_as),
+            on_chunk,
+            lambda name, data: _parse(name, data, stream.response, model),
+            lambda error: translate(error, model, streaming=True),
+        )
 
     def _params(
         self, client: Any, request: ModelRequest, turns: list[Turn]
@@ -240,80 +222,22 @@ class AnthropicModel(Model):
         itself = type(client).__name__ in ("AsyncAnthropic", "AsyncAnthropicFoundry")
         return build_params(self.name, self.settings, self.betas, request, turns, _sdk(), by_itself=itself)
 
-    async def _read(self, stream: Any, answer: Answer, on_chunk: OnChunk | None, model: str) -> ModelResponse:
-        response = stream.response
-        if response.headers.get("content-type", "").startswith("text/event-stream"):
-            pieces, reader = response.aiter_bytes(), EventReader()
-        else:  # Bedrock has a format of its own, which only the SDK reads
-            pieces, reader = aiter(stream), None
-        try:
-            while True:
-                try:
-                    piece = await anext(pieces, None)
-                    found = _events(piece, reader, response, model)
-                except Exception as raised:
-                    if answer.finished:
-                        return answer.response()  # all of it was there
-                    error = raised if isinstance(raised, ModelError) else translate(raised, model, streaming=True)
-                    error.usage = answer.used() if answer.message else None
-                    if error is raised:
-                        raise
-                    raise error from raised
-                if piece is None:
-                    return answer.response()
-                for event in found:
-                    chunk = answer.feed(event)
-                    if chunk is not None and on_chunk is not None:
-                        await on_chunk(chunk)
-        finally:
-            if not response.is_closed:
-                with anyio.move_on_after(5, shield=True):
-                    await _shut(response, pieces)
-
-
-class _Open:
-    """What one event loop holds open."""
-
-    def __init__(self) -> None:
-        self.lock = anyio.Lock()
-        self.client: Any = None
-        self.own = False
-
 
 @cache
 def _sdk() -> Any:
     return import_module("anthropic")
 
 
-def _events(piece: Any, reader: EventReader | None, response: Any, model: str) -> list[Any]:
-    """The events that a piece of the stream completes.
-
-    Raises:
-        ModelError: One of them is an error.
-        ValueError: One is no JSON.
-    """
-    if piece is None:
-        return []
-    if reader is None:
-        return [piece]
-    found = []
-    for name, data in reader.feed(piece):
-        if name == b"error":
-            try:
-                body = json.loads(data)
-            except ValueError:
-                body = None
-            raise from_answer(response.status_code, body, response.headers, model)
-        if name != b"ping":
-            found.append(json.loads(data))
-    return found
+def _provider(client: Any) -> str:
+    kind = type(client).__name__
+    return next((name for part, name in _PROVIDERS if part in kind), PROVIDER)
 
 
-async def _shut(response: Any, pieces: Any) -> None:
-    """Close the connection of an answer that isn't read to its end, and let the generators that read it run out."""
-    try:
-        await response.aclose()
-        async for _ in pieces:
-            pass
-    except Exception:
-        pass
+def _parse(name: bytes, data: bytes, response: Any, model: str) -> Any:
+    if name == b"error":
+        try:
+            body = json.loads(data)
+        except ValueError:
+            body = None
+        raise from_answer(response.status_code, body, response.headers, model)
+    return None if name == b"ping" else json.loads(data)

@@ -23,8 +23,13 @@ def make_client(fake: FakeAnthropic) -> anthropic.AsyncAnthropic:
         base_url="http://anthropic.invalid",
         max_retries=0,
         open_telemetry=False,
-        http_client=httpx2.AsyncClient(transport=_Transport(fake)),
+        http_client=make_http_client(fake),
     )
+
+
+def make_http_client(fake: FakeAnthropic) -> httpx2.AsyncClient:
+    """An HTTP client that ends at the fake."""
+    return httpx2.AsyncClient(transport=_Transport(fake))
 
 
 class _Transport(httpx2.AsyncBaseTransport):
@@ -35,8 +40,9 @@ class _Transport(httpx2.AsyncBaseTransport):
         body = json.loads(await request.aread() or b"{}")
         await checkpoint()
         headers = {name.lower(): value for name, value in request.headers.items()}
-        reply = self.fake.take(Received(request.method, request.url.raw_path.decode(), headers, body))
-        if reply.error is not None or not body.get("stream"):
+        received = Received(request.method, request.url.raw_path.decode(), headers, body)
+        reply = self.fake.take(received)
+        if reply.error is not None or not received.streams:
             return httpx2.Response(reply.status, headers=reply.headers, content=reply.body())
         patience = (request.extensions.get("timeout") or {}).get("read")
         return httpx2.Response(reply.status, headers=reply.headers, stream=_Stream(self.fake, reply, patience))
@@ -96,7 +102,7 @@ async def _talk(fake: FakeAnthropic, stream: SocketStream) -> None:
                 reply = fake.take(request)
                 fake.open_streams += 1
                 try:
-                    goes_on = await _send(stream, reply, streamed=bool(request.body.get("stream")))
+                    goes_on = await _send(stream, reply, streamed=request.streams)
                 finally:
                     fake.open_streams -= 1
 

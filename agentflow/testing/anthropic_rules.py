@@ -166,8 +166,10 @@ def _served(messages: list[dict[str, Any]]) -> Iterator[str]:
                 answered.add(block["tool_use_id"])
                 if block["tool_use_id"] not in called:
                     yield f"messages.{place}: `{block['type']}` without its `server_tool_use`"
+    callers = {(block.get("caller") or {}).get("tool_id") for block in _blocks(messages[-2:-1])}
     for call, place in called.items():
-        if call not in answered and place != len(messages) - 1:
+        waits = place == len(messages) - 2 and call in callers
+        if call not in answered and place != len(messages) - 1 and not waits:
             yield f"messages.{place}: `server_tool_use` {call!r} has no result"
 
 

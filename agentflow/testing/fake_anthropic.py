@@ -171,6 +171,7 @@ _TYPES = {
     402: "billing_error",
     403: "permission_error",
     404: "not_found_error",
+    408: "timeout_error",
     413: "request_too_large",
     429: "rate_limit_error",
     504: "timeout_error",
@@ -188,6 +189,11 @@ class Received:
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
+
+    @property
+    def streams(self) -> bool:
+        """Whether the answer is to be streamed."""
+        return bool(self.body.get("stream")) or "stream" in self.path
 
 
 class FakeAnthropic:
@@ -237,6 +243,10 @@ class FakeAnthropic:
         """An `anthropic.AsyncAnthropic` that asks this fake in this process."""
         return import_module("agentflow.testing._fake_transport").make_client(self)
 
+    def http_client(self) -> Any:
+        """An `httpx2.AsyncClient` that ends at this fake, for clients of other houses that serve Claude."""
+        return import_module("agentflow.testing._fake_transport").make_http_client(self)
+
     @asynccontextmanager
     async def serve(self) -> AsyncGenerator[str]:
         """Serve on a free port of this machine, as long as the block lasts. Gives the base URL."""
@@ -261,7 +271,7 @@ class FakeAnthropic:
         reply = answer if isinstance(answer, Reply) else says(*as_parts(answer))
         if reply.events and not reply.events[0]["message"]["id"]:
             first = {**reply.events[0], "message": {**reply.events[0]["message"], "id": f"msg_{place + 1}"}}
-            first["message"]["model"] = request.body["model"]
+            first["message"]["model"] = request.body.get("model") or first["message"]["model"]
             reply = replace(reply, events=(first, *reply.events[1:]))
         return reply
 
