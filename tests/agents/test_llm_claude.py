@@ -152,5 +152,3 @@ def test_the_words_of_the_last_message_are_the_users() -> None:
     view.add([Event(author="me", parts=("hello",))])
     turns = build_turns(view.all())
     assert [turn.role for turn in turns] == ["user", "assistant", "user"]
-    assert InMemorySessionService
-    assert Text
