@@ -33,8 +33,10 @@ from agentflow.events import (
     build_event,
     event_form,
 )
+from agentflow.journal import Past
 from agentflow.outcome import Outcome
 from agentflow.policies import Retry
+from agentflow.questions import Question, pause_in
 from agentflow.services.artifacts import ArtifactService
 from agentflow.services.memory import MemoryService
 from agentflow.state import Group, State
@@ -76,9 +78,9 @@ class Turn(ABC):
     """What a turn is made of; agents see it as `InvocationContext`."""
 
     __slots__ = (
-        "_active", "_attempts", "_content", "_forks", "_form", "_hears", "_links", "_loop", "_made", "_origins",
-        "_parent", "_place", "_run", "_said", "_services", "_span", "_start", "_state", "_stopped", "_timers",
-        "_usage", "_watch", "agent", "began", "ended", "iteration", "path", "status",
+        "_active", "_attempts", "_calls", "_content", "_forks", "_form", "_hears", "_links", "_loop", "_made",
+        "_origins", "_parent", "_past", "_place", "_run", "_said", "_services", "_span", "_start", "_state",
+        "_stopped", "_timers", "_usage", "_watch", "agent", "began", "ended", "iteration", "path", "status",
     )  # fmt: skip
 
     def __init__(self, run: Invocation, services: Services, agent: Any, parent: "Turn | None") -> None:
@@ -91,6 +93,7 @@ class Turn(ABC):
         self.status: Status = "skipped"
         self._active = 0
         self._attempts = 1
+        self._calls = 0
         self._hears = False
         self._forks = 0
         self._form: dict[str, Any] | None = None
@@ -111,6 +114,8 @@ class Turn(ABC):
             self._timers: tuple[Timer, ...] = ()
             self._watch: Watched | None = None
             self._content: tuple[Part, ...] | None = None
+            journal = run.journal
+            self._past: Past | None = journal.root if journal is not None else None
         else:
             self.path = f"{parent.path}.{agent.name}"
             self.iteration = parent.iteration
@@ -120,10 +125,15 @@ class Turn(ABC):
             self._timers = parent._timers
             self._watch = parent._watch
             self._content = parent._content
+            self._past = None
 
     @abstractmethod
     async def emit(self, event: Event) -> None:
         """Say something."""
+
+    @abstractmethod
+    def _check(self) -> None:
+        """Whether it may still be used."""
 
     @abstractmethod
     def text(self, text: str) -> Event:
@@ -176,7 +186,20 @@ class Turn(ABC):
         """This context inside an iteration of the loop that it runs."""
         inner = self.derive(self.agent)
         inner.path, inner.iteration, inner._loop, inner._links = self.path, iteration, frame, self._links
+        inner._past = self._past
         return inner
+
+    def stand_in(self, agent: Any) -> Self:
+        """The context of one of its agents below that takes the turn in place of its own, at its place in the tree."""
+        ctx = self.derive(agent)
+        above = agent.parent
+        names = [agent.name]
+        while above is not None and above is not self.agent:
+            names.append(above.name)
+            above = above.parent
+        ctx.path = ".".join((self.path, *reversed(names)))
+        ctx._past = self._past
+        return ctx
 
     def halted(self) -> bool:
         """Whether a loop that runs this has been ended, as far as this line knows."""
@@ -303,6 +326,13 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
         if isinstance(failed, Exception):
             await _fail(ctx, start, failed, begin)  # noqa: ASYNC102 - shielded
             raise failed from None  # noqa: ASYNC104 - see above
+        pause = pause_in(error)
+        if pause is not None:
+            if begin.serial is not None:
+                ctx.status = "paused"
+                await _tell_failure(ctx, _end_record(ctx, start, "paused", None))  # noqa: ASYNC102 - shielded
+            _leave(ctx, None)
+            raise pause from None  # noqa: ASYNC104 - it is what was raised, perhaps alone in a group
         if end is not None and end.serial is not None:
             ctx.status = "ok"
         elif begin.serial is not None:
@@ -316,7 +346,7 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
     return outcome_of(ctx, None)
 
 
-def outcome_of(ctx: Turn, error: BaseException | None) -> Outcome:
+def outcome_of(ctx: Turn, error: BaseException | None, pending: tuple[Question, ...] = ()) -> Outcome:
     """How a turn ended."""
     return Outcome(
         agent=ctx.agent.name,
@@ -326,6 +356,7 @@ def outcome_of(ctx: Turn, error: BaseException | None) -> Outcome:
         error=error,
         duration=ctx._run.now() - ctx.began if ctx.began else 0.0,
         usage=ctx._usage,
+        pending=pending,
     )
 
 

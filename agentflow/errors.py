@@ -8,15 +8,21 @@
     │   ├── SessionNotFound
     │   ├── SessionExists
     │   ├── SessionBusy        another run holds it
-    │   └── StaleSession       someone else wrote first
+    │   ├── StaleSession       someone else wrote first
+    │   └── AnswerRefused      an answer to what nobody asked, or waits for
     ├── RunNotFound            nothing to attach to
+    ├── InvalidArguments       a model called a tool with what doesn't fit; the model is told
+    ├── NotConfirmed           somebody said no to a tool call; the model is told
     ├── RunError               this run failed: `.agent`, `.branch`, `.invocation_id`
     │   ├── AgentTimeout       also a `TimeoutError`
+    │   ├── ModelError         a model didn't answer: `.kind`, `.retryable`, `.retry_after`, `.status`
     │   ├── LimitExceeded      a budget ran out: `.limit`, `.spent`
     │   ├── StateConflict      two branches wrote one key: `.key`, `.branches`
     │   ├── TooFewAnswers      too few branches of a pattern went well: `.causes`
     │   ├── NoDecision         the answers don't decide it: a tie, a quorum that was missed: `.candidates`
-    │   ├── InvalidAnswer      an answer, or a judge's verdict, that the pattern can't use
+    │   ├── InstructionError   a template names what isn't there: `.key`
+    │   ├── InvalidAnswer      an answer that doesn't fit its schema, or that a pattern can't use
+    │   ├── ToolTimeout        a tool was still at work when its time was up: `.tool`, `.seconds`
     │   └── PluginError        a hook failed: `.plugin`, `.hook`
     └── ServiceError           storage failed; nothing was written
         └── CommitUnknown      storage didn't answer in time: written or not, nobody knows
@@ -26,7 +32,7 @@ it is; a note on it (`__notes__`) names the agent, the branch and the run.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 
 class AgentflowError(Exception):
@@ -86,8 +92,20 @@ class StaleSession(SessionError):
         self.actual = actual
 
 
+class AnswerRefused(SessionError):
+    """An answer to a question that was never asked, is answered already or no longer waits; or one that doesn't fit."""
+
+
 class RunNotFound(AgentflowError):
     """The Runner knows no run of this id."""
+
+
+class InvalidArguments(AgentflowError, ValueError):
+    """A model called a tool with arguments that don't fit its schema. The model is told, and may try again."""
+
+
+class NotConfirmed(AgentflowError):
+    """Somebody was asked whether a tool call may run, and said no. The model is told."""
 
 
 class RunError(AgentflowError):
@@ -118,6 +136,72 @@ class AgentTimeout(RunError, TimeoutError):
     ) -> None:
         super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
         self.seconds = seconds
+
+
+ModelErrorKind = Literal[
+    "rate_limit",
+    "overloaded",
+    "server",
+    "timeout",
+    "connection",
+    "stream",
+    "auth",
+    "permission",
+    "billing",
+    "not_found",
+    "bad_request",
+    "too_large",
+    "context_window",
+    "refusal",
+    "unknown",
+]
+"""What went wrong with a model call, in the words of no provider. `stream`: the answer broke off or made no sense."""
+
+_RETRYABLE = frozenset(("rate_limit", "overloaded", "server", "timeout", "connection", "stream"))
+
+
+class ModelError(RunError):
+    """A model didn't answer, or not as it should have.
+
+    Attributes:
+        kind: What went wrong.
+        retryable: Whether asking again may help.
+        retry_after: Seconds that the provider asks to wait, where it said so.
+        status: The HTTP status, where there was one.
+        provider: Whose model it is, for instance `"anthropic"`.
+        model: Its name.
+        request_id: The provider's id of the call, for its support.
+        shown: Whether pieces of the answer had been streamed already.
+        usage: What the failed call cost, as far as the provider had said: a `Usage`, or `None`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: ModelErrorKind = "unknown",
+        retryable: bool | None = None,
+        retry_after: float | None = None,
+        status: int | None = None,
+        provider: str = "",
+        model: str = "",
+        request_id: str | None = None,
+        shown: bool = False,
+        usage: Any = None,
+        agent: str = "",
+        branch: str = "",
+        invocation_id: str = "",
+    ) -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.kind: ModelErrorKind = kind
+        self.retryable = kind in _RETRYABLE if retryable is None else retryable
+        self.retry_after = retry_after
+        self.status = status
+        self.provider = provider
+        self.model = model
+        self.request_id = request_id
+        self.shown = shown
+        self.usage = usage
 
 
 class LimitExceeded(RunError):
@@ -212,8 +296,36 @@ class NoDecision(RunError):
         self.candidates = candidates
 
 
+class InstructionError(RunError):
+    """An instruction's template names a state key or an artifact that isn't there.
+
+    Attributes:
+        key: The name that it asks for.
+    """
+
+    def __init__(self, message: str, *, key: str, agent: str = "", branch: str = "", invocation_id: str = "") -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.key = key
+
+
 class InvalidAnswer(RunError):
-    """An agent or a function answered what its pattern can't use: text to a mean of numbers, a verdict on nobody."""
+    """An answer can't be used: it doesn't fit its `output_schema`, is text to a mean, is a verdict on nobody."""
+
+
+class ToolTimeout(RunError, TimeoutError):
+    """A tool was still at work when its time was up. The model is told, unless the tool's `on_error` is `"raise"`.
+
+    Attributes:
+        tool: Name of the tool.
+        seconds: The time it had.
+    """
+
+    def __init__(
+        self, message: str, *, tool: str, seconds: float, agent: str = "", branch: str = "", invocation_id: str = ""
+    ) -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.tool = tool
+        self.seconds = seconds
 
 
 class PluginError(RunError):

@@ -5,6 +5,7 @@ from dataclasses import replace
 from inspect import isawaitable
 
 from agentflow._invocation import summary
+from agentflow.agents.branches import Branch
 from agentflow.content import Part, Text
 from agentflow.core import Agent, InvocationContext
 from agentflow.errors import InvalidAnswer
@@ -215,7 +216,7 @@ class Asked:
             critical_path=tuple(self._path),
             queue_seconds=round(sum(waits), 6),
             longest_queue_seconds=round(max(waits, default=0.0), 6),
-            calls=sum(branch.ctx is not None for seat in self._asked for branch in seat.branches),
+            calls=sum(_began(branch) for seat in self._asked for branch in seat.branches),
             saved_calls=self.saved_calls,
             agreement=decision.agreement,
             synthesis_seconds=round(self.synthesis, 6),
@@ -249,6 +250,10 @@ def names_for(agents: Sequence[Agent], count: int) -> list[tuple[Agent, str]]:
         ordinal = seen[agent.name] = seen.get(agent.name, 0) + 1
         seats.append((agent, agent.name if ordinal == 1 else f"{agent.name}#{ordinal}"))
     return seats
+
+
+def _began(branch: Branch) -> bool:
+    return branch.outcome is not None and branch.outcome.status != "skipped"
 
 
 def _ended(seat: Seat) -> float:

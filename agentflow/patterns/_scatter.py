@@ -193,8 +193,8 @@ class Scatter:
 
     def _ended(self, branch: Branch) -> None:
         """A branch has ended; decided here, before the next in line begins."""
-        if self._group.group.reason:
-            return
+        if self._group.group.reason or (branch.outcome is not None and branch.outcome.status == "paused"):
+            return  # one that waits for people has not ended; the group waits for it, if nothing decides it before
         seat = self._heard(branch)
         if seat is None or seat.outcome is None:
             return
@@ -336,4 +336,4 @@ def why_missing(seat: Seat) -> str:
         return "came too late" if not seat.counted else "said nothing"
     if outcome.status in ("error", "timeout"):
         return f"{type(outcome.error).__name__}: {outcome.error}"[:300]
-    return {"cancelled": "cut short", "skipped": "never asked"}[outcome.status]
+    return {"cancelled": "cut short", "paused": "waits for people"}.get(outcome.status, "never asked")
