@@ -7,6 +7,7 @@ from benchmarks.quality.closed_forms import majority
 from benchmarks.quality.simulate import Case, Reading
 
 WIDTH, HEIGHT, LEFT, TOP = 720, 400, 60, 30
+BESIDE = {"vote": 4, "ahead": 16, "sure": -6, "other": 4}
 COLOURS = {"vote": "#4c78a8", "ahead": "#e45756", "sure": "#54a24b", "other": "#b279a2"}
 
 
@@ -22,7 +23,8 @@ def draw(rows: Sequence[tuple[Case, Reading]], p: float, n: int) -> str:
         return HEIGHT - 50 - (accuracy - low) / (high - low) * (HEIGHT - 50 - TOP)
 
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-size="12" font-family="sans">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}">',
+        "<style>text { font: 12px sans-serif }</style>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
         f'<text x="{LEFT}" y="18" font-weight="bold">Accuracy against calls, voters right {p:.0%} of the time</text>',
     ]
@@ -49,6 +51,6 @@ def draw(rows: Sequence[tuple[Case, Reading]], p: float, n: int) -> str:
         out += [
             f'<line x1="{cx:.1f}" x2="{cx:.1f}" y1="{cy - error:.1f}" y2="{cy + error:.1f}" stroke="{colour}"/>',
             f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="4" fill="{colour}"/>',
-            f'<text x="{cx + 7:.1f}" y="{cy + 4:.1f}" fill="{colour}">{label}</text>',
+            f'<text x="{cx + 7:.1f}" y="{cy + BESIDE[kind]:.1f}" fill="{colour}">{label}</text>',
         ]
     return "\n".join([*out, "</svg>", ""])
