@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from agentflow._invocation import Timer
 from agentflow.agents.branches import Branch, Branches
@@ -161,6 +162,7 @@ class Scatter:
                 ctx._timers = timers
             self._group.unasked = self.seats[self._added :]
         self.wall = ctx._run.now() - began
+        await checkpoint()  # branches that were cancelled from outside are not failures: who was too stops here
         self._settle()
         self._check()
 
