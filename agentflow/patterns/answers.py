@@ -23,9 +23,11 @@ RESULT = "agentflow."
 _NUMBER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[+-]?\d{1,4})?|[+-]?\.\d+", re.IGNORECASE)
 _FENCE = re.compile(r"\s*```[\w-]*\n(.*?)\n?```\s*", re.DOTALL)
 _MARKED = re.compile(
-    r"^[\W_]*(?:(?:so|thus|therefore|hence),?\s+)?(?:the\s+)?(?:final\s+)?answer\b\W*(?:is\b\W*)?", re.IGNORECASE
+    r"[\W_]*(?:(?:so|thus|therefore|hence),?\s+)?(?:(?:the|my)\s+)?(?:final\s+)?answer\b"
+    r"""[\s*_`"']*(?:is\b\s*:?|[:=–—]|-(?=\s))[\s*_`"']*""",  # what stands between it and the answer is no minus
+    re.IGNORECASE,
 )
-_BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
+_BOXED = re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}")
 _WORD = re.compile(r"\w+")
 _SHORT = 200
 _EDGES = " \t\r\n.,;:!?\"'`*_“”‘’«»()"
@@ -135,17 +137,24 @@ def gist(answer: Any) -> Any:
         return answer
     boxed = _BOXED.findall(answer)
     if boxed:
-        return boxed[-1].strip(_EDGES)
+        return _trimmed(boxed[-1])
     for line in reversed(answer.splitlines()):
         mark = _MARKED.match(line)
-        if mark and (rest := line[mark.end() :].strip(_EDGES)):
+        if mark and (rest := _trimmed(line[mark.end() :])):
             return rest
     return answer
 
 
 def _core(text: str) -> str:
     """The part of a text that is the answer, without what surrounds it."""
-    return unicodedata.normalize("NFKC", gist(text)).strip(_EDGES)
+    return _trimmed(unicodedata.normalize("NFKC", gist(text)).replace("\u2212", "-"))
+
+
+def _trimmed(text: str) -> str:
+    """A text without the punctuation around it; but the point of `.5` is none."""
+    trimmed = text.strip(_EDGES)
+    before = text[: text.find(trimmed)] if trimmed else ""
+    return f".{trimmed}" if before.endswith(".") and trimmed[0].isdigit() else trimmed
 
 
 @lru_cache(maxsize=1024)
@@ -163,7 +172,7 @@ def _canonical_text(text: str) -> str:
     if number is not None:
         return number
     folded = unicodedata.normalize("NFKC", core.casefold())  # again: casefolding may undo it
-    folded = " ".join(folded.split()).strip(_EDGES)
+    folded = _trimmed(" ".join(folded.split()))
     if folded in ("true", "false", "null"):
         return folded
     if not folded:  # nothing but punctuation: then that is the answer

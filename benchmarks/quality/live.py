@@ -1,10 +1,8 @@
 """The same patterns on a live model, with questions whose answers are known."""
 
-from collections.abc import Sequence
 from random import Random
 
-from agentflow import Aggregator, Runner, ScatterGatherAgent, ScatterGatherResult, Voting
-from agentflow.core import Agent
+from agentflow import LlmAgent, Model, Runner, ScatterGatherAgent, ScatterGatherResult, Voting
 from agentflow.patterns.answers import canonical
 
 DEFAULT = "claude-haiku-4-5"
@@ -21,22 +19,9 @@ def questions(count: int = 20, seed: int = 7) -> list[tuple[str, int]]:
     return made
 
 
-def solver(model: str) -> Agent:
-    """An agent that asks the model.
-
-    Raises:
-        SystemExit: This version of agentflow has no agent for models, or there is no key.
-    """
-    try:
-        from agentflow import LlmAgent  # type: ignore[attr-defined]  # where models are installed
-    except ImportError as error:
-        raise SystemExit(f"--live needs agentflow's LlmAgent: {error}") from error
-    return LlmAgent("solver", model=model, instruction=INSTRUCTION)  # type: ignore[no-any-return]
-
-
-async def table(model: str, n: int, aggregators: Sequence[tuple[str, Aggregator, int]] | None = None) -> str:
+async def table(model: Model | str, n: int) -> str:
     """Accuracy, calls and cost of some aggregators on the questions, as markdown."""
-    rows = aggregators or [
+    rows: list[tuple[str, Voting, int]] = [
         ("one call", Voting(), 1),
         ("vote of 5", Voting(), 5),
         ("ahead by 2", Voting(ahead_by=2), n),
@@ -45,7 +30,8 @@ async def table(model: str, n: int, aggregators: Sequence[tuple[str, Aggregator,
     lines = ["| | Accuracy | Calls a question | Tokens a question | Cost in all |", "|---|---:|---:|---:|---:|"]
     asked = questions()
     for name, aggregator, size in rows:
-        pattern = ScatterGatherAgent("vote", solver(model), n=size, wave=2, aggregator=aggregator)
+        solver = LlmAgent("solver", model=model, instruction=INSTRUCTION)
+        pattern = ScatterGatherAgent("vote", solver, n=size, wave=2, aggregator=aggregator)
         right, calls, tokens, cost = 0, 0, 0, 0.0
         async with Runner(pattern) as runner:
             for question, expected in asked:

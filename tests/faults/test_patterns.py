@@ -17,25 +17,45 @@ from tests.faults.checks import Spans
 from tests.faults.sweep import Case, SlowStore, told
 from tests.patterns.answering import Fails, answers, echoes, script
 
+PANEL = ScatterGatherAgent(
+    "panel",
+    [says("x", "1"), fails("y"), sleeps("z", 50)],
+    aggregator=echoes("writer", reply="ok"),
+    deadline=10,
+    max_concurrency=2,
+)
 TREES = {
     "vote": ScatterGatherAgent(
-        "vote", script("v", ["a", Fails(), "b", "a", "a"], after=[1, 1, 2, 3, 90]), n=5, wave=4, aggregator=Voting(),
-        hedge=Hedge(after=0.5), deadline=200,
+        "vote",
+        script("v", ["a", Fails(), "b", "a", "a"], after=[1, 1, 2, 3, 90]),
+        n=5,
+        wave=4,
+        aggregator=Voting(),
+        hedge=Hedge(after=0.5),
+        deadline=200,
     ),
-    "synthesis": SequentialAgent(
-        "s", [ScatterGatherAgent("panel", [says("x", "1"), fails("y"), sleeps("z", 50)], aggregator=echoes("writer", reply="ok"),
-                                 deadline=10, max_concurrency=2), says("after", "bye")],
+    "synthesis": SequentialAgent("s", [PANEL, says("after", "bye")]),
+    "consensus": ScatterGatherAgent(
+        "talk", [answers("x", "red"), echoes("y", reply="blue")], aggregator=Consensus(rounds=1)
     ),
-    "consensus": ScatterGatherAgent("talk", [answers("x", "red"), echoes("y", reply="blue")], aggregator=Consensus(rounds=1)),
     "competition": CompetitionAgent(
-        "contest", script("c", ["a", "abc", "ab"], after=[1, 2, 3]), n=3, judge=echoes("judge", reply={"scores": [0.5]}), good_enough=0.9
+        "contest",
+        script("c", ["a", "abc", "ab"], after=[1, 2, 3]),
+        n=3,
+        judge=echoes("judge", reply={"scores": [0.5]}),
+        good_enough=0.9,
     ),
-    "bracket": CompetitionAgent("cup", script("c", list("abcd")), n=4, judge=echoes("judge", reply='{"winner": 2}'), bracket=2),
+    "bracket": CompetitionAgent(
+        "cup", script("c", list("abcd")), n=4, judge=echoes("judge", reply='{"winner": 2}'), bracket=2
+    ),
     "decomposition": DecompositionAgent(
-        "plan", decomposer=lambda task: ["leaf"] if task == "deep" else [{"task": "deep", "split": True}, "leaf"], specialists=says("w", "done"), max_depth=2,
+        "plan",
+        decomposer=lambda task: ["leaf"] if task == "deep" else [{"task": "deep", "split": True}, "leaf"],
+        specialists=says("w", "done"),
+        max_depth=2,
         aggregator=echoes("writer", reply="whole"),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(params=TREES)

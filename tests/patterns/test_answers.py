@@ -35,6 +35,17 @@ values = st.recursive(
         ["Paris", "paris", "PARIS.", '"Paris"', "`paris`", "The answer is: Paris!", "ｐａｒｉｓ", "Answer - Paris"],
         ["yes", "Yes.", "YES!", "*yes*"],
         [True, "true", "True."],
+        [
+            "-42",
+            -42,
+            "Answer: -42",
+            "The answer is −42.",
+            "**Answer:** *-42*",
+            "Answer = -42",
+            "Answer - -42",
+            "My answer is: -42",
+        ],
+        [0.5, ".5", "0.50", "Answer: .5", "(.5)"],
         ["0", "-0", 0.0, "0.00"],
         [{"a": 1, "b": ["X"]}, '{"b": ["x"], "a": 1.0}', '```json\n{"a": "1", "b": ["x."]}\n```'],
         ["the quick  fox", "The quick fox", "the\nquick fox."],
@@ -101,6 +112,8 @@ def test_numbers_are_read_from_what_is_one(answer: object, expected: float | Non
 def test_the_gist_is_what_a_text_says_is_its_answer() -> None:
     assert gist("6 times 7.\nThe answer is 42.") == "42"
     assert gist(r"\boxed{41} no, \boxed{42}") == "42"
+    assert gist(r"So \boxed{\frac{1}{2}}.") == r"\frac{1}{2}"
+    assert gist("Answer the question first.") == "Answer the question first."
     assert gist("Because the answer matters (a lot).") == "Because the answer matters (a lot)."
     assert gist({"answer": 1}) == {"answer": 1}
 

@@ -3,8 +3,10 @@
 import pytest
 from hypothesis import given, strategies as st
 
+from agentflow.models.base import ModelRequest
+from agentflow.testing import FunctionModel
 from benchmarks.quality import closed_forms as theory
-from benchmarks.quality.live import questions
+from benchmarks.quality.live import questions, table
 from benchmarks.quality.plot import draw
 from benchmarks.quality.simulate import measure, other_cases, voting_cases
 
@@ -73,6 +75,21 @@ async def test_weights_judges_and_syntheses_are_as_good_as_theory_says() -> None
         reading = await measure(case, 40)
         if case.expected is not None:
             assert reading.agrees(case.expected), (case.name, reading, case.expected)
+
+
+async def test_the_live_table_is_filled_in_with_any_model() -> None:
+    known = dict(questions())
+
+    def solve(request: ModelRequest) -> str:
+        return f"Multiplied.\nAnswer: {known[request.messages[-1].parts[-1].text]:,}"
+
+    lines = (await table(FunctionModel(solve), 9)).splitlines()
+    assert [line.split("|")[1:4] for line in lines[2:]] == [
+        [" one call ", " 100% ", " 1.00 "],
+        [" vote of 5 ", " 100% ", " 4.00 "],
+        [" ahead by 2 ", " 100% ", " 2.00 "],
+        [" 95% sure ", " 100% ", " 4.00 "],
+    ]
 
 
 def test_live_questions_have_answers() -> None:
