@@ -70,6 +70,8 @@ class DecompositionAgent(Agent):
         InvalidAnswer: From a run: what the decomposer or the selector says can't be used.
         LimitExceeded: From a run: too many parts, or too deep; nothing is cut off silently. It ends the run.
         TooFewAnswers: From a run: too few parts were done.
+
+    Source: the orchestrator and its workers of Anthropic, Building effective agents, 2024.
     """
 
     directs_others = True

@@ -11,7 +11,7 @@ from agentflow.errors import ConfigError
 class Hedge:
     """Start a duplicate of a branch that takes longer than nearly all of its siblings, and take the first.
 
-    Costs calls to save time; only for work that may be done twice.
+    Costs calls to save time; only for work that may be done twice. Source: Dean and Barroso, The tail at scale, 2013.
 
     Attributes:
         percentile: Share of the siblings that have ended whose time a branch may take.

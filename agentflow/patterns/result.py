@@ -199,7 +199,7 @@ class CompetitionResult(PatternResult):
         marks: With a rubric: name to its marks by criterion.
         matches: Every comparison that was made, in order.
         reason: Why it won, in the judge's words.
-        good_enough: Whether it ended early, with the first that was good enough.
+        good_enough: Whether the winner has the score that was wanted.
     """
 
     schema_name: ClassVar[str] = f"{RESULT}CompetitionResult"

@@ -76,6 +76,12 @@ async def test_the_first_that_is_good_enough_wins_and_the_rest_is_cancelled() ->
     assert result.branches[2].status == "cancelled"
 
 
+async def test_the_last_one_may_be_good_enough_too() -> None:
+    contest = CompetitionAgent("c", script("v", ["a", "abc"], after=[1, 2]), n=2, judge=by_length, good_enough=3)
+    result = await competed(contest)
+    assert (result.winner, result.good_enough, result.metrics.saved_calls) == ("v#2", True, 0)
+
+
 async def test_if_none_is_good_enough_the_best_wins() -> None:
     result = await competed(CompetitionAgent("c", script("v", ["a", "abc", "ab"]), n=3, judge=by_length, good_enough=9))
     assert (result.winner, result.good_enough, result.metrics.saved_calls) == ("v#2", False, 0)
