@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -30,6 +30,7 @@ _MARKED = re.compile(
 _BOXED = re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}")
 _WORD = re.compile(r"\w+")
 _SHORT = 200
+_EXACT = Context(prec=1000)  # no digit is rounded away
 _EDGES = " \t\r\n.,;:!?\"'`*_“”‘’«»()"
 
 
@@ -184,10 +185,7 @@ def _number_text(text: str) -> str | None:
     """A number in one way of writing it: `1,000.0` is `1000`."""
     if len(text) > 400 or not _NUMBER.fullmatch(text):
         return None
-    try:
-        value = Decimal(text.replace(",", "")).normalize()
-    except InvalidOperation:
-        return None
+    value = Decimal(text.replace(",", "")).normalize(_EXACT)
     exponent = value.as_tuple().exponent
     if value.is_zero():
         return "0"

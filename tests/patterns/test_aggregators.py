@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import ClassVar
 
 import pytest
+from hypothesis import given, strategies as st
+from pydantic import BaseModel
 
 from agentflow import (
     Aggregator,
@@ -26,6 +29,7 @@ from agentflow import (
     Weighted,
 )
 from agentflow.patterns.aggregate import EarlyStop
+from agentflow.patterns.weighted import weighted_mean, weighted_median
 from tests.core.actors import play
 from tests.patterns.answering import Fails, Hangs, Silent, answers, echoes, gathered, script
 
@@ -82,6 +86,15 @@ async def test_a_function_is_given_every_outcome() -> None:
         return len(outcomes)
 
     assert (await gathered(panel(Combine(later), "a", "b"))).answer == 2
+
+
+async def test_a_function_may_answer_a_model_or_a_dataclass() -> None:
+    class Grade(BaseModel):
+        mark: int
+
+    assert (await gathered(panel(lambda outcomes: Grade(mark=len(outcomes)), "a", "b"))).answer == {"mark": 2}
+    found = await gathered(panel(lambda outcomes: [Rubric({"x": 1}), ("a", 1)], "a"))
+    assert found.answer == [{"criteria": {"x": 1}, "scale": 10.0}, ["a", 1]]
 
 
 # Competing answers
@@ -234,6 +247,26 @@ async def test_a_weighted_choice_stops_when_it_can_not_change() -> None:
     weigh = Weighted("choice", weights={"a": 3, "b": 1, "c": 1})
     result = await gathered(ScatterGatherAgent("p", agents, aggregator=weigh))
     assert (result.answer, result.metrics.saved_calls) == ("x", 2)
+
+
+async def test_a_choice_weighed_by_confidence() -> None:
+    lines = [{"label": "a", "sure": 0.9}, {"label": "b", "sure": 0.4}, {"label": "b", "sure": 0.4}, {"label": "b"}]
+    result = await gathered(panel(Weighted("choice", key="label", confidence="sure", invalid="drop"), *lines))
+    assert (result.answer, result.metrics.agreement) == ("a", pytest.approx(0.9 / 1.7))
+    assert "no field 'sure'" in result.missing["voter#4"]
+    with pytest.raises(InvalidAnswer, match="no answer says how sure it is"):
+        await gathered(panel(Weighted("choice", confidence="sure", invalid="drop"), "a", "b"))
+
+
+@given(
+    st.lists(st.tuples(st.floats(-1e9, 1e9), st.floats(0, 10)), min_size=1).filter(lambda rows: any(w for _, w in rows))
+)
+def test_means_and_medians_are_between_the_values_that_count(numbers: list[tuple[float, float]]) -> None:
+    values = [value for value, weight in numbers if weight]
+    for value in (weighted_mean(numbers), weighted_median(numbers)):
+        assert min(values) <= value <= max(values)
+    equal = [(value, 1.0) for value, _ in numbers]
+    assert weighted_median(equal) == pytest.approx(median(value for value, _ in numbers), abs=1e-6)
 
 
 @pytest.mark.parametrize("take", ["mean", "median"])

@@ -63,6 +63,8 @@ def test_answers_that_say_the_same_are_one(same: list[object]) -> None:
         ("5", "5%"),
         ("yes", "no"),
         ("1.0", "10"),
+        (10**40, 10**40 + 1),
+        ("9" * 50, "9" * 49 + "8"),
         ("", "0"),
         ("?", "!"),
         ({"a": 1}, {"a": 2}),
@@ -123,6 +125,12 @@ def test_a_field_is_read_from_data_and_from_json_text() -> None:
     assert field_of('Here:\n```json\n{"label": "A"}\n```', "label") == "A"
     with pytest.raises(InvalidAnswer, match="no field 'label'"):
         field_of("A", "label")
+
+
+def test_what_json_does_not_know_counts_by_its_words() -> None:
+    assert canonical({"a": {1}}) == canonical({"a": "{1}"})
+    assert canonical("9" * 500) != canonical("9" * 499)
+    assert canonical("1e9999") == canonical("10e9998")
 
 
 def test_text_that_only_looks_like_json_is_text() -> None:

@@ -11,6 +11,12 @@ from benchmarks.quality.plot import draw
 from benchmarks.quality.simulate import measure, other_cases, voting_cases
 
 
+@pytest.fixture(scope="module", params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Models look up prices in a thread, which a clock that jumps doesn't wait for."""
+    return request.param
+
+
 @pytest.mark.parametrize("p", [0.3, 0.5, 0.7, 0.9])
 def test_ahead_by_without_a_cap_is_the_gamblers_ruin(p: float) -> None:
     for k in (1, 2, 3, 5):

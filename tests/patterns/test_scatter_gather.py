@@ -383,6 +383,8 @@ async def test_quality_is_what_a_metric_or_a_judge_gives() -> None:
     marks = {"scores": {"answer": {"clear": 8, "true": 6}}}
     judge = Judge(echoes("critic", reply=marks), Rubric({"clear": 1, "true": 1}))
     assert (await gathered(panel.clone(quality=judge))).metrics.quality == 0.7
+    with pytest.raises(InvalidAnswer, match="the judge of quality gave no score"):
+        await gathered(panel.clone(quality=Judge(lambda answers: "answer")))
     with pytest.raises(InvalidAnswer, match="must give a finite number"):
         await gathered(panel.clone(quality=lambda answer, outcomes: "good"))
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import pytest
+
 from agentflow import (
     CompetitionAgent,
     CompetitionResult,
@@ -23,6 +25,12 @@ from agentflow import (
 from agentflow.testing import FunctionModel, ScriptedModel
 from tests.core.actors import play
 from tests.patterns.answering import answers
+
+
+@pytest.fixture(scope="module", params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Models look up prices in a thread, which a clock that jumps doesn't wait for."""
+    return request.param
 
 
 def read(request) -> str:
