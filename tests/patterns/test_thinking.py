@@ -123,3 +123,27 @@ async def test_a_branch_that_asks_a_person_pauses_the_vote_and_the_others_are_no
     found = ScatterGatherResult.of(result)
     assert (found.answer, found.metrics.agreement, asked) == ("yes", 1.0, 1)
     assert [branch.status for branch in found.branches] == ["ok", "ok"]
+
+
+async def test_a_judge_may_be_a_person_and_the_competitors_are_not_asked_again() -> None:
+    asked = 0
+
+    @agent
+    async def poet(ctx: InvocationContext) -> None:
+        nonlocal asked
+        asked += 1
+        await ctx.emit(ctx.text(f"poem {asked}"))
+
+    @agent
+    async def person(ctx: InvocationContext) -> None:
+        await ctx.emit(ctx.text(str(await ctx.request_input("Which poem?"))))
+
+    contest = CompetitionAgent("contest", poet, n=3, judge=person)
+    sessions = InMemorySessionService()
+    async with Runner(contest, sessions=sessions) as runner:
+        async with runner.run("Write a haiku", session_id="s") as run:
+            paused = await run.wait()
+        (question,) = paused.pending
+        async with runner.run(session_id="s", answers={question.id: "poet#2"}) as run:
+            found = CompetitionResult.of(await run.wait())
+    assert (found.winner, asked) == ("poet#2", 3)
