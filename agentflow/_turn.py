@@ -248,7 +248,7 @@ class Turn(ABC):
     def cancelled_end(self) -> Event:
         """The terminal event of this turn, which was cancelled."""
         assert self._start is not None
-        return self.lifecycle(_end_record(self, self._start, "cancelled", None, self._stopped))
+        return self.lifecycle(_end_record(self, self._start, "cancelled", None))
 
     def tell_later(self, make: Callable[[], Lifecycle]) -> None:
         """Leave a lifecycle event to the run's next commit, and its making too: a cancelled turn is to end now."""
@@ -324,7 +324,7 @@ def outcome_of(ctx: Turn, error: BaseException | None) -> Outcome:
         status=ctx.status,
         said=ctx._said,
         error=error,
-        duration=ctx._run.now() - ctx.began if ctx.began else 0.0,
+        duration=(ctx._stopped or ctx._run.now()) - ctx.began if ctx.began else 0.0,
         usage=ctx._usage,
     )
 
@@ -344,10 +344,10 @@ def _end_record(
     start: AgentStart,
     status: Status,
     error: Exception | None,
-    ended: float | None = None,
 ) -> AgentComplete:
     run, said = ctx._run, ctx._said
-    took = (run.now() if ended is None else ended) - ctx.began
+    ctx._stopped = ctx._stopped or run.now()
+    took = ctx._stopped - ctx.began
     kind = AgentParallelComplete if isinstance(start, AgentParallelStart) else AgentComplete
     record = kind(ctx.agent.name, status, int(took * 1e6) / 1000, ctx._attempts)
     if said is not None:

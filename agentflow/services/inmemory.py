@@ -61,7 +61,8 @@ class InMemorySessionService(SessionService):
         if key in self._records:
             raise SessionExists(f"session {key.session_id!r} of user {user_id!r} in {app_name!r} is there already")
         now = self._time()
-        record = self._records[key] = _Record({}, now, self._next_change())
+        self._changes += 1
+        record = self._records[key] = _Record({}, now, self._changes)
         self._apply(key, record, initial, ())
         return Session(key=key, state=self._state(key, record), version=0, created_at=now, updated_at=now)
 
@@ -136,11 +137,7 @@ class InMemorySessionService(SessionService):
             actions = fields["actions"]
             if actions is not None:
                 self._apply(key, record, actions.state_delta, actions.state_removed)
-        record.changed = self._next_change()
-
-    def _next_change(self) -> int:
-        self._changes += 1
-        return self._changes
+        record.changed = self._changes = self._changes + 1
 
     def _apply(self, key: SessionKey, record: _Record, delta: Mapping[str, Any], removed: Sequence[str]) -> None:
         for name, value in delta.items():
