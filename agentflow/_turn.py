@@ -357,7 +357,9 @@ def _end_record(
     if error is not None:
         record.error = error_info(error)
     if status == "cancelled":
-        record.reason = run.reason or next((group.reason for group, _ in ctx._place.groups if group.reason), "")
+        record.reason = run.why(ctx._stopped) or next(
+            (group.reason for group, _ in ctx._place.groups if group.reason), ""
+        )
     return record
 
 
@@ -390,7 +392,7 @@ def _leave(ctx: Turn, error: BaseException | None) -> None:
             workflow=ctx.agent.directs_others,
             name=ctx.agent.name,
             error=error,
-            reason=run.reason if status == "cancelled" else "",
+            reason=run.why(run.now()) if status == "cancelled" else "",
             attempts=ctx._attempts,
             output=Outcome(agent="", branch="", status="ok", said=said).text if run.tracing.captures else None,
         )
@@ -464,6 +466,8 @@ async def _tries(ctx: Turn, start: AgentStart, retry: Retry) -> None:
                 raise
             failure = error_info(error)
             wait = retry.wait(ctx._attempts, run.rng)
+            if run.tracing is not None:
+                run.tracing.attempt_failed(ctx._span, ctx._attempts, error)
         if ctx._state is not None:
             ctx._state.drop_pending()
         for group, index, own in kept:

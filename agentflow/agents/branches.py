@@ -172,7 +172,7 @@ class Branches:
         except BaseException as error:  # noqa: ASYNC103 - raised, or what the block had raised before
             # Cancelled from outside, or the store failed: how the group ended is told with the cancelled turns.
             how = f"{type(error).__name__}" if isinstance(error, Exception) else "cancelled"
-            self.group.reason = self.group.reason or run.reason or how
+            self.group.reason = self.group.reason or run.why(run.now()) or how
             if opened.serial is not None and (closed is None or closed.serial is None):
                 ctx._said = self.results()
                 ctx.tell_later(partial(self._gather, ctx._said, hidden=False))
