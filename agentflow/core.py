@@ -414,7 +414,8 @@ class InvocationContext(Turn):
             return await take_turn(ctx, start)
         finally:
             self._active -= 1
-            self.join_loops()
+            if self._loop is not None:
+                self.join_loops()
 
     @asynccontextmanager
     async def open(self, child: Agent, *, message: UserContent = None) -> AsyncGenerator[Watched]:
