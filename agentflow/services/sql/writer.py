@@ -13,9 +13,9 @@ from time import monotonic
 from typing import Any
 
 import anyio
-from anyio import get_cancelled_exc_class
+from anyio.lowlevel import RunVar
 
-from agentflow._streams import Ticket, caller, ticket_maker
+from agentflow._streams import Loop, Ticket, running_loop
 from agentflow.errors import AgentflowError, CommitUnknown, ServiceError
 from agentflow.services.sql.query import Driver
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 _MOST = 4096
 """How many jobs share a transaction."""
 
-Caller = Callable[[Callable[[], None]], object]
+_running: RunVar[Loop] = RunVar("agentflow loop")
 
 
 class Job:
@@ -39,10 +39,10 @@ class Job:
         done: It is committed, or has failed, or was given up on.
     """
 
-    __slots__ = ("call", "done", "error", "given_up", "result", "ticket", "together")
+    __slots__ = ("done", "error", "given_up", "loop", "result", "ticket", "together")
 
+    loop: Loop
     ticket: Ticket
-    call: Caller
 
     def __init__(self, together: Callable[[Any, Sequence[Any]], Callable[[], None]] | None = None) -> None:
         self.together = together
@@ -86,8 +86,6 @@ class Writer:
         self._lock = threading.Lock()
         self._started = False
         self._closed = False
-        self._call: Caller | None = None
-        self._new_ticket: Callable[[], Ticket]
 
     async def do(self, job: Job) -> Any:
         """Have a job done, and return its result once it is committed. Cancellation waits for that too.
@@ -96,7 +94,7 @@ class Writer:
             CommitUnknown: Storage didn't answer in time.
             ServiceError: It failed; nothing was written.
         """
-        self._address(job)
+        _address(job)
         with self._lock:
             if not self._started or self._closed or self._pid != os.getpid():
                 self._start()
@@ -106,7 +104,7 @@ class Writer:
     async def aclose(self) -> None:
         """Do what was asked for, then end the thread. Nothing more can be asked for."""
         last = _Last()
-        self._address(last)
+        _address(last)
         with self._lock:
             closed, self._closed = self._closed or not self._started, True
             if not closed:
@@ -118,14 +116,6 @@ class Writer:
     def end(self) -> Callable[[], None]:
         """What ends the thread when it has done what was asked for, without keeping this writer alive."""
         return self._loop.end
-
-    def _address(self, job: Job) -> None:
-        """Say whom to tell when it is done."""
-        call = caller()
-        if call != self._call:
-            self._call, self._new_ticket = call, ticket_maker()
-        job.call = call
-        job.ticket = self._new_ticket()
 
     def _start(self) -> None:
         if self._closed:
@@ -139,12 +129,12 @@ class Writer:
     async def _outcome(self, job: Job) -> Any:
         try:
             await job.ticket
-        except get_cancelled_exc_class():  # noqa: ASYNC103 - a scope's cancellation comes again at the next checkpoint
+        except job.loop.cancelled:  # noqa: ASYNC103 - a scope's cancellation comes again at the next checkpoint
             by_scope = anyio.current_effective_deadline() == float("-inf")
             with anyio.CancelScope(shield=True):  # the task is cancelled; what it asked for is not
                 while not job.done:
-                    job.ticket = ticket_maker()()
-                    with suppress(get_cancelled_exc_class()):  # asyncio's own, again: one is enough
+                    job.ticket = job.loop.new_ticket()
+                    with suppress(job.loop.cancelled):  # asyncio's own, again: one is enough
                         await job.ticket
             if not by_scope:  # asyncio's own Task.cancel() comes only once
                 raise
@@ -152,6 +142,16 @@ class Writer:
         if error is not None:
             raise error
         return job.result
+
+
+def _address(job: Job) -> None:
+    """Say whom to tell when it is done."""
+    loop = _running.get(None)
+    if loop is None:
+        loop = running_loop()
+        _running.set(loop)
+    job.loop = loop
+    job.ticket = loop.new_ticket()
 
 
 class _Last(Job):
@@ -286,10 +286,10 @@ class _Loop:
 
 def _answer(jobs: Iterable[Job]) -> None:
     """Wake the tasks that wait, all of one event loop at once."""
-    loops: dict[Caller, list[Job]] = {}
+    loops: dict[Callable[[Callable[[], None]], object], list[Job]] = {}
     for job in jobs:
         job.done = True
-        loops.setdefault(job.call, []).append(job)
+        loops.setdefault(job.loop.call, []).append(job)
     for call, done in loops.items():
         try:
             call(partial(_wake, done))
