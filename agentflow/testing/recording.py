@@ -67,6 +67,7 @@ class RecordingModel(Model):
             await on_chunk(piece)
 
         line: dict[str, Any] = {"request": _request_to_wire(request), "pieces": pieces}
+        response: ModelResponse | None = None
         failure: ModelError | None = None
         try:
             response = await self.model.call(request, None if on_chunk is None else keep)
@@ -75,7 +76,8 @@ class RecordingModel(Model):
             failure = error
             line["error"] = {"message": str(error), "kind": error.kind, "status": error.status}
         await self._write(line)
-        if failure is not None:
+        if response is None:
+            assert failure is not None
             raise failure
         return response
 
