@@ -6,8 +6,8 @@ from typing import Any
 from agentflow.content import Part, Text, Thinking, ToolCall
 from agentflow.errors import ModelError, ModelErrorKind
 from agentflow.events import Usage
-from agentflow.models._anthropic_errors import retry_after
 from agentflow.models._anthropic_messages import Block, build_turns
+from agentflow.models._sdk import kind_of_status, retry_after
 from agentflow.models.base import FinishReason, ModelRequest, ModelResponse, ModelSettings, Refusal, ToolSpec
 
 PROVIDER = "openai"
@@ -25,18 +25,6 @@ _BY_CODE: dict[str, ModelErrorKind] = {
     "model_not_found": "not_found",
     "rate_limit_exceeded": "rate_limit",
     "server_error": "server",
-}
-_BY_STATUS: dict[int, ModelErrorKind] = {
-    401: "auth",
-    402: "billing",
-    403: "permission",
-    404: "not_found",
-    408: "timeout",
-    409: "server",
-    413: "too_large",
-    429: "rate_limit",
-    504: "timeout",
-    529: "overloaded",
 }
 
 
@@ -302,8 +290,7 @@ def from_answer(status: int, body: Any, headers: Any, model: str) -> ModelError:
     """The `ModelError` for an answer that is one; `body` is what it says under `error`."""
     inner: dict[str, Any] = body if isinstance(body, dict) else {}
     code, said = str(inner.get("code") or inner.get("type") or ""), str(inner.get("message") or body or "")
-    fallback: ModelErrorKind = "bad_request" if 400 <= status < 500 else "server"
-    kind = _BY_CODE.get(code) or _BY_STATUS.get(status) or fallback
+    kind = _BY_CODE.get(code) or kind_of_status(status)
     if kind == "bad_request" and "context length" in said:
         kind = "context_window"
     after = retry_after(headers)

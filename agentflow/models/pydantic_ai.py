@@ -15,6 +15,7 @@ from agentflow.content import Part, ProviderBlock, Text, Thinking, ToolCall
 from agentflow.errors import ConfigError, ModelError, ModelErrorKind
 from agentflow.events import Usage
 from agentflow.models._anthropic_messages import Block, Form, build_turns
+from agentflow.models._sdk import kind_of_status
 from agentflow.models.base import (
     Capabilities,
     FinishReason,
@@ -364,12 +365,14 @@ def _arguments(part: Any) -> dict[str, Any]:
 
 def _translate(error: Exception, model: str, provider: str) -> ModelError:
     names = [kind.__name__ for kind in type(error).__mro__]
-    kind: ModelErrorKind = next((ours for part, ours in _KINDS if any(part in name for name in names)), "unknown")
+    status = getattr(error, "status_code", None)
+    fallback: ModelErrorKind = "unknown" if status is None else kind_of_status(status)
+    kind: ModelErrorKind = next((ours for part, ours in _KINDS if any(part in name for name in names)), fallback)
     return ModelError(
         f"model {model!r}: {error}",
         kind=kind,
         retry_after=getattr(error, "retry_after", None),
-        status=getattr(error, "status_code", None),
+        status=status,
         provider=provider,
         model=model,
     )
