@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         ContextEnded as ContextEnded,
         InvalidEvent as InvalidEvent,
         LimitExceeded as LimitExceeded,
+        ModelError as ModelError,
         PluginError as PluginError,
         RunError as RunError,
         RunNotFound as RunNotFound,
@@ -46,11 +47,36 @@ if TYPE_CHECKING:
         StateConflict as StateConflict,
     )
     from agentflow.events import Actions as Actions, ErrorInfo as ErrorInfo, Event as Event, Usage as Usage
+    from agentflow.models.anthropic import AnthropicModel as AnthropicModel
+    from agentflow.models.base import (
+        CallSite as CallSite,
+        Capabilities as Capabilities,
+        Message as Message,
+        Model as Model,
+        ModelRequest as ModelRequest,
+        ModelResponse as ModelResponse,
+        ModelSettings as ModelSettings,
+        OutputSchema as OutputSchema,
+        Refusal as Refusal,
+        ServerTool as ServerTool,
+        ToolSpec as ToolSpec,
+    )
+    from agentflow.models.fallback import FallbackModel as FallbackModel
+    from agentflow.models.limiter import ConcurrencyLimiter as ConcurrencyLimiter
+    from agentflow.models.openai import OpenAIModel as OpenAIModel
+    from agentflow.models.prices import Price as Price
+    from agentflow.models.pydantic_ai import PydanticAIModel as PydanticAIModel
+    from agentflow.models.registry import register_model as register_model, resolve_model as resolve_model
     from agentflow.outcome import Outcome as Outcome
     from agentflow.policies import Limits as Limits, Retry as Retry
     from agentflow.run import Run as Run, RunResult as RunResult
     from agentflow.runner import Runner as Runner
-    from agentflow.services.artifacts import Artifact as Artifact, ArtifactService as ArtifactService
+    from agentflow.services.artifacts import (
+        Artifact as Artifact,
+        ArtifactInfo as ArtifactInfo,
+        ArtifactService as ArtifactService,
+        StoredArtifact as StoredArtifact,
+    )
     from agentflow.services.inmemory import (
         InMemoryArtifactService as InMemoryArtifactService,
         InMemoryMemoryService as InMemoryMemoryService,
@@ -63,6 +89,7 @@ if TYPE_CHECKING:
         SessionKey as SessionKey,
         SessionService as SessionService,
     )
+    from agentflow.services.sqlite import SQLiteStore as SQLiteStore
 
 __version__ = "0.1.0"
 
@@ -93,6 +120,7 @@ _HOMES = {
         "ContextEnded",
         "InvalidEvent",
         "LimitExceeded",
+        "ModelError",
         "PluginError",
         "RunError",
         "RunNotFound",
@@ -105,14 +133,35 @@ _HOMES = {
         "StateConflict",
     ),
     "agentflow.events": ("Actions", "ErrorInfo", "Event", "Usage"),
+    "agentflow.models.anthropic": ("AnthropicModel",),
+    "agentflow.models.base": (
+        "CallSite",
+        "Capabilities",
+        "Message",
+        "Model",
+        "ModelRequest",
+        "ModelResponse",
+        "ModelSettings",
+        "OutputSchema",
+        "Refusal",
+        "ServerTool",
+        "ToolSpec",
+    ),
+    "agentflow.models.fallback": ("FallbackModel",),
+    "agentflow.models.limiter": ("ConcurrencyLimiter",),
+    "agentflow.models.openai": ("OpenAIModel",),
+    "agentflow.models.prices": ("Price",),
+    "agentflow.models.pydantic_ai": ("PydanticAIModel",),
+    "agentflow.models.registry": ("register_model", "resolve_model"),
     "agentflow.outcome": ("Outcome",),
     "agentflow.policies": ("Limits", "Retry"),
     "agentflow.run": ("Run", "RunResult"),
     "agentflow.runner": ("Runner",),
-    "agentflow.services.artifacts": ("Artifact", "ArtifactService"),
+    "agentflow.services.artifacts": ("Artifact", "ArtifactInfo", "ArtifactService", "StoredArtifact"),
     "agentflow.services.inmemory": ("InMemoryArtifactService", "InMemoryMemoryService", "InMemorySessionService"),
     "agentflow.services.memory": ("MemoryHit", "MemoryService"),
     "agentflow.services.sessions": ("Session", "SessionInfo", "SessionKey", "SessionService"),
+    "agentflow.services.sqlite": ("SQLiteStore",),
 }
 _home_of = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted([*_home_of, "__version__"])
