@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from agentflow.models._anthropic_messages import Turn, form_of
+from agentflow.models._anthropic_messages import Form, Turn, form_of
 from agentflow.models._anthropic_stream import PROVIDER
 from agentflow.models.base import Message, ModelRequest, ModelSettings, ServerTool, ToolSpec
 
@@ -128,13 +128,9 @@ def _foreign(tool: ToolSpec | ServerTool) -> bool:
 
 def _called(turns: list[Turn]) -> list[str]:
     """Names of our tools that the history calls."""
-    names: dict[str, None] = {}
-    for turn in turns:
-        if turn.role == "assistant":
-            for block in turn.blocks():
-                if block["type"] == "tool_use":
-                    names[block["name"]] = None
-    return list(names)
+    forms = [item for turn in turns if turn.role == "assistant" for item in turn.items if type(item) is Form]
+    uses = [block for form in forms if form.calls for block in form.blocks if block["type"] == "tool_use"]
+    return list(dict.fromkeys(block["name"] for block in uses))
 
 
 def _thinking(params: dict[str, Any], settings: ModelSettings, turns: list[Turn]) -> None:
