@@ -303,16 +303,23 @@ class _Talk:
             ),
         )  # fmt: skip
         if self.tools or agent.tools:
-            request.tools = [ToolSpec(tool.name, tool.description, tool.parameters) for tool in self.tools.values()]
-            request.tools += [tool for tool in agent.tools if isinstance(tool, ServerTool)]
-            for tool in agent.tools:
-                if not isinstance(tool, ServerTool):
-                    await tool.prepare(ctx, request)
+            await self._declare(request)
         if self.answering is not None:
             request.tool_choice = self.answering.name if len(request.tools) == 1 else "any"
         elif self.answer is not None:
             request.output_schema = self.answer.format
         return request
+
+    async def _declare(self, request: ModelRequest) -> None:
+        """Tell the model of the tools, and let them and their sets change the request."""
+        tools, given = self.tools.values(), self.agent.tools
+        request.tools = [ToolSpec(tool.name, tool.description, tool.parameters) for tool in tools if tool.declared]
+        request.tools += [tool for tool in given if isinstance(tool, ServerTool)]
+        for tool in tools:
+            await tool.prepare(self.ctx, request)
+        for toolset in given:
+            if isinstance(toolset, Toolset):
+                await toolset.prepare(self.ctx, request)
 
     async def _messages(self) -> list[Message]:
         agent, ctx = self.agent, self.ctx
