@@ -416,7 +416,7 @@ class Branches:
             self.total,
             successful=tally["ok"],
             failed=tally["error"] + tally["timeout"],
-            cancelled=tally["cancelled"],
+            cancelled=tally["cancelled"] + tally["paused"],
             skipped=tally["skipped"],
             total_time_ms=round((self.ctx._run.now() - self._began) * 1000, 3),
             gathered_results=[branch.name for branch, outcome in results if outcome.ok],
