@@ -5,19 +5,16 @@ with `await ctx.run(child)`. What happens around a turn is in `_turn.py`, what a
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Literal
 
-import anyio
 from anyio.lowlevel import checkpoint
 
 from agentflow._invocation import with_pending
-from agentflow._reach import Reach
-from agentflow._streams import Channel, Watched
 from agentflow._tree import Node, check_name
 from agentflow._turn import Turn, short, take_turn
-from agentflow.content import Part, Text, ToolCall, ToolResult, UserContent, as_parts
+from agentflow._watching import Watching
+from agentflow.content import Part, Text, ToolCall, ToolResult, UserContent, as_parts, clean_text
 from agentflow.errors import ConfigError, ContextEnded, InvalidEvent
 from agentflow.events import Actions, AgentStart, Event, Usage, build_event, copy_event
 from agentflow.models.base import ModelRequest, ModelResponse
@@ -229,7 +226,7 @@ class Plugin:
         """The Runner ends."""
 
 
-class InvocationContext(Reach):
+class InvocationContext(Watching):
     """What an agent knows and may do during its turn. Derived for each turn, never changed, of no use after it.
 
     Attributes:
@@ -320,12 +317,10 @@ class InvocationContext(Reach):
         if type(text) is not str:
             raise InvalidEvent(f"agent {self.path!r}: text must be a string, not {type(text).__name__}")
         run = self._run
-        event = build_event(
-            run.new_id(), run.id, run.time(), self.agent.name, self._place.branch, self.path, self.iteration,
-            (Text(text),), None, partial,
-        )  # fmt: skip
+        event = build_event(self._form or self.form, run.new_id(), run.time(), (Text(text),), None, partial)
         if response_id is not None:
-            event.__dict__["response_id"] = response_id
+            event.__dict__["response_id"] = clean_text(response_id)
+        self._made = event
         return event
 
     def event(
@@ -359,6 +354,42 @@ class InvocationContext(Reach):
             StateConflict: A sibling branch wrote one of its state keys, and that is an error there.
             LimitExceeded: The run's budget is used up.
         """
+        run = self._run
+        origin: Turn | None = self
+        if self._is_plain(event):  # nearly all events are: all the rest is for the others
+            self._made = None
+            if not event.__dict__["partial"]:
+                await run.commit(self._place, event)
+                self._said = event
+            elif run.channel.reading:
+                run.channel.push(event, self._place.flow)
+        else:
+            origin = await self._emit(event)
+        if origin is not None:
+            flow = origin._place.flow
+            if not run.channel.reading or run.stopping:
+                await checkpoint()
+            elif flow.sent - run.lookahead > flow.taken:
+                await run.read(flow, run.lookahead, origin._timers)
+        if run.scheduler is not None:
+            await run.scheduler.point(self.path, "go on")
+
+    def _is_plain(self, event: Event) -> bool:
+        """Whether these are words that `text` has just made, which need only be stored and read: nobody steps in."""
+        run = self._run
+        return (
+            event is self._made
+            and event is not None
+            and run.direct
+            and self._watch is None
+            and not self._place.watchers
+            and (self._state is None or not self._state._pending)
+            and not self.ended
+            and run.plain(event)
+        )
+
+    async def _emit(self, event: Event) -> Turn | None:
+        """All that `emit` may have to do before it waits; gives whose event it is, if that is now to be read."""
         self._check()
         run = self._run
         if run.scheduler is not None:
@@ -366,7 +397,7 @@ class InvocationContext(Reach):
         if self._past is not None and self._past.repeats(event):
             if self._state is not None and not event.partial:
                 self._state.drop_pending()  # they have been published with it
-            return
+            return None
         origin: Turn = self
         if self._origins is not None and isinstance(event, Event) and event.id in self._origins:
             origin = self._origins.pop(event.id)  # a child's, being passed on
@@ -384,7 +415,7 @@ class InvocationContext(Reach):
             run.clean(event, self.path)
             if self._watch is not None:
                 await self._show(event, origin)
-                return
+                return None
             if run.on_event is not None:
                 event = await run.on_event(self, event)
                 fields = event.__dict__
@@ -404,17 +435,11 @@ class InvocationContext(Reach):
                 self._said = origin._said = event
             for loop in loops:
                 loop.ended.append(place.segments)
-        channel = run.channel
         if fields["usage"] is not None and not fields["partial"]:
             origin.charge(fields["usage"])
         for watch in place.watchers:
             watch(event, place.branch, loops[-1] if loops else None)
-        if not channel.reading or run.stopping:
-            await checkpoint()
-        elif place.flow.sent - run.lookahead > place.flow.taken:
-            await run.read(place.flow, run.lookahead, origin._timers)
-        if run.scheduler is not None:
-            await run.scheduler.point(self.path, "go on")
+        return origin
 
     async def run(self, child: Agent, *, message: UserContent = None) -> Outcome:
         """Let `child` take a turn in this one; its events go to the same stream. Returns when it has ended.
@@ -442,53 +467,6 @@ class InvocationContext(Reach):
         finally:
             self._active -= 1
             self.join_loops()
-
-    @asynccontextmanager
-    async def open(self, child: Agent, *, message: UserContent = None) -> AsyncGenerator[Watched]:
-        """Let `child` take a turn and see its events *before* they are stored.
-
-        What is passed on with `emit`, changed or not, is stored; what isn't, is not. The child goes on when the next
-        event is asked for. Leaving the block stops it. Lifecycle events go their own way and can't be held back.
-
-        Args:
-            child: Who takes the turn.
-            message: What it is told; see `run`.
-
-        Raises:
-            Exception: What the child raised, at the next step of the iteration or on leaving the block.
-        """
-        ctx, start = await self._prepare(child, message)
-        channel = Channel(self._run.channel.new_ticket)
-        watched = ctx._watch = Watched(channel)
-        if self._origins is None:
-            self._origins = {}
-
-        async def work() -> None:
-            try:
-                watched.outcome = self.recall(ctx, start) or await take_turn(ctx, start)
-                watched.error = watched.outcome.error
-            except (Exception, Paused) as error:
-                watched.error = error
-            channel.close()  # not when cancelled: then so is who reads, and it isn't to take that for the end
-
-        failure: BaseException | None = None
-        self._active += 1
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(work, name=f"agentflow {ctx.path}")
-                try:
-                    yield watched
-                except (Exception, Paused) as error:  # raised again below, outside of the group, as itself
-                    failure = error
-                finally:
-                    tasks.cancel_scope.cancel()
-                    channel.stop_reading()
-        finally:
-            self._active -= 1
-            self.join_loops()
-        if failure is not None:
-            raise failure
-        watched.raise_error()
 
     async def flush(self) -> None:
         """Publish pending state writes now, in an event that has nothing else."""
@@ -520,7 +498,8 @@ class InvocationContext(Reach):
         self._check()
         if not isinstance(child, Agent):
             raise ConfigError(f"agent {self.path!r} can only run agents, not {short(child)}")
-        await self.flush()
+        if self._state is not None:
+            await self.flush()
         ctx = self.beside(child) if self._active else self.derive(child)
         if message is not None:
             ctx.told(message)
@@ -548,19 +527,6 @@ class InvocationContext(Reach):
         fields["path"] = self.path
         fields["iteration"] = self.iteration
         return event
-
-    async def _show(self, event: Event, origin: Turn) -> None:
-        """Hand an event to who watches this turn, and wait until it has been passed on or dropped."""
-        watched = self._watch
-        assert watched is not None
-        ctx: Turn = self
-        while ctx._watch is watched:
-            assert ctx._parent is not None
-            ctx = ctx._parent
-        assert ctx._origins is not None
-        ctx._origins[event.id] = origin
-        await watched.channel.send(event, watched.flow)
-        ctx._origins.pop(event.id, None)
 
 
 class ToolContext(InvocationContext):

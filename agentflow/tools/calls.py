@@ -231,9 +231,7 @@ def _close(ctx: InvocationContext, jobs: "list[_Job]") -> None:
     ]
 
     def make() -> Event:
-        event = build_event(
-            run.new_id(), run.id, run.time(), ctx.agent.name, ctx._place.branch, ctx.path, ctx.iteration, tuple(parts)
-        )
+        event = build_event(ctx.form, run.new_id(), run.time(), tuple(parts))
         run.clean(event, ctx.path)
         return event
 
