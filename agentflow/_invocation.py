@@ -2,6 +2,7 @@
 
 import logging
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
@@ -135,6 +136,7 @@ class Invocation:
         self._rng: random.Random | None = None
         self.tracing = tracing
         self.scheduler = scheduler
+        self.tool_calls: Counter[tuple[str, str]] = Counter()  # by path and branch: they number lines
         self.journal: Journal | None = None  # of a run that goes on after a pause: what it had done
         self.on_event = on_event
         self.direct = on_event is None and scheduler is None  # what is emitted goes straight into the log
@@ -166,6 +168,7 @@ class Invocation:
         """Be the run that this is the journal of."""
         self.journal, self.user_content, self.direct = journal, journal.user_content, False
         self.new_id = (f"{self.id}-{n}" for n in count(journal.count + 1)).__next__
+        self.tool_calls = journal.tool_calls.copy()
 
     @property
     def has_deferred(self) -> bool:

@@ -104,6 +104,11 @@ class Reach(Turn):
         self._check()
         return await self._services.artifacts.load(self._run.key, filename, version=version)
 
+    async def list_artifacts(self) -> Sequence[str]:
+        """The names of the artifacts that the session sees, its user's included, sorted."""
+        self._check()
+        return await self._services.artifacts.list(self._run.key)
+
     async def search_memory(self, query: str, *, limit: int = 10) -> Sequence[MemoryHit]:
         """What the memory service remembers of this user for `query`, best first."""
         self._check()

@@ -78,7 +78,7 @@ class Turn(ABC):
     """What a turn is made of; agents see it as `InvocationContext`."""
 
     __slots__ = (
-        "_active", "_attempts", "_calls", "_content", "_forks", "_form", "_hears", "_links", "_loop", "_made",
+        "_active", "_attempts", "_content", "_forks", "_form", "_hears", "_links", "_loop", "_made",
         "_origins", "_parent", "_past", "_place", "_run", "_said", "_services", "_span", "_start", "_state", "_stopped",
         "_timers", "_usage", "_watch", "agent", "began", "ended", "iteration", "path", "status",
     )  # fmt: skip
@@ -93,7 +93,6 @@ class Turn(ABC):
         self.status: Status = "skipped"
         self._active = 0
         self._attempts = 1
-        self._calls = 0
         self._hears = False
         self._forks = 0
         self._form: dict[str, Any] | None = None

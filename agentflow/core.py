@@ -541,19 +541,26 @@ class ToolContext(InvocationContext):
         actions: What the call does besides answering: `escalate`, `transfer_to_agent`, `skip_summarization`.
         idempotency_key: The same whenever this call is made, also after a crash or an approval; of no other call.
         confirmation: What somebody said to the call, where it had to be confirmed.
+        isolates: Whether agents that it runs see nothing of the talk but what they are told.
     """
 
-    __slots__ = ("actions", "call", "confirmation", "idempotency_key", "tool")
+    __slots__ = ("actions", "call", "confirmation", "idempotency_key", "isolates", "tool")
 
     call: ToolCall
     tool: Tool
     actions: Actions
     idempotency_key: str
     confirmation: Confirmation | None
+    isolates: bool
 
     def derive(self, child: Any) -> Any:
         """The context of a turn inside of the call."""
         return InvocationContext(self._run, self._services, child, self)
+
+    async def _prepare(self, child: Agent, message: UserContent) -> "tuple[InvocationContext, AgentStart]":
+        ctx, start = await super()._prepare(child, message)
+        start.isolated = self.isolates
+        return ctx, start
 
     def request_confirmation(self, hint: str = "", *, payload: Any = None) -> Confirmation:
         """Ask a person whether this call may go on, and return what was said; the tool begins again when it was.
