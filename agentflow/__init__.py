@@ -99,6 +99,14 @@ if TYPE_CHECKING:
         SessionKey as SessionKey,
         SessionService as SessionService,
     )
+    from agentflow.tools.agent import AgentTool as AgentTool
+    from agentflow.tools.builtin import (
+        LoadArtifacts as LoadArtifacts,
+        PreloadMemory as PreloadMemory,
+        exit_loop as exit_loop,
+        load_memory as load_memory,
+        save_artifact as save_artifact,
+    )
     from agentflow.tools.function import FunctionTool as FunctionTool, tool as tool
     from agentflow.tools.toolset import Toolset as Toolset
 
@@ -177,6 +185,8 @@ _HOMES = {
     "agentflow.services.inmemory": ("InMemoryArtifactService", "InMemoryMemoryService", "InMemorySessionService"),
     "agentflow.services.memory": ("MemoryHit", "MemoryService"),
     "agentflow.services.sessions": ("Session", "SessionInfo", "SessionKey", "SessionService"),
+    "agentflow.tools.agent": ("AgentTool",),
+    "agentflow.tools.builtin": ("LoadArtifacts", "PreloadMemory", "exit_loop", "load_memory", "save_artifact"),
     "agentflow.tools.function": ("FunctionTool", "tool"),
     "agentflow.tools.toolset": ("Toolset",),
 }

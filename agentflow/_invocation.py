@@ -2,6 +2,7 @@
 
 import logging
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
@@ -10,7 +11,7 @@ from typing import Any, Protocol
 import anyio
 from anyio.lowlevel import checkpoint
 
-from agentflow._streams import Channel, Flow, Ticket
+from agentflow._streams import Channel, Flow, Loop, Ticket
 from agentflow.content import Part, Text
 from agentflow.errors import InvalidEvent, LimitExceeded, StateConflict
 from agentflow.events import Actions, Event, Usage, clean_event
@@ -105,7 +106,7 @@ class Invocation:
         key: SessionKey,
         sessions: SessionService,
         channel: Channel,
-        now: Callable[[], float],
+        loop: Loop,
         time: Callable[[], float],
         limits: Limits,
         lookahead: int,
@@ -124,7 +125,8 @@ class Invocation:
         self.key = key
         self.sessions = sessions
         self.channel = channel
-        self.now = now
+        self.now = loop.now
+        self.cancelled = loop.cancelled
         self.time = time
         self.limits = limits
         self.spent = Spent()
@@ -137,13 +139,14 @@ class Invocation:
         self._rng: random.Random | None = None
         self.tracing = tracing
         self.scheduler = scheduler
+        self.tool_calls: Counter[tuple[str, str]] = Counter()  # by path and branch: they number lines
+        self.journal: Journal | None = None  # of a run that goes on after a pause: what it had done
         self.on_event = on_event
         self.direct = on_event is None and scheduler is None  # what is emitted goes straight into the log
-        self.journal: Journal | None = None  # of a run that goes on after a pause: what it had done
         self.state: dict[str, Any] = {}
         self.user_content: tuple[Part, ...] = ()
         self.usage = Usage()
-        self.ends = float("inf") if limits.seconds is None else now() + limits.seconds
+        self.ends = float("inf") if limits.seconds is None else loop.now() + limits.seconds
         self.active: dict[Any, None] = {}
         self.outcomes: dict[str, Any] = {}
         self.stopping = False
@@ -168,7 +171,9 @@ class Invocation:
 
     def go_on(self, journal: Journal) -> None:
         """Be the run that this is the journal of."""
-        self.journal, self._count, self.user_content = journal, journal.count, journal.user_content
+        self.journal, self.user_content, self.direct = journal, journal.user_content, False
+        self.new_id = (f"{self.id}-{n}" for n in count(journal.count + 1)).__next__
+        self.tool_calls = journal.tool_calls.copy()
 
     @property
     def has_deferred(self) -> bool:

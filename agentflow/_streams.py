@@ -36,12 +36,14 @@ class Loop(NamedTuple):
         now: Its monotonic clock, in seconds; it is what deadlines are measured by.
         call: Calls a function in it, from anywhere.
         current_task: The running task.
+        cancelled: What a cancellation raises.
     """
 
     new_ticket: Callable[[], Ticket]
     now: Callable[[], float]
     call: Callable[[Callable[[], None]], object]
     current_task: Callable[[], object]
+    cancelled: type[BaseException]
 
 
 def running_loop() -> Loop:
@@ -51,8 +53,8 @@ def running_loop() -> Loop:
 
         loop = asyncio.get_running_loop()
         new_ticket = partial(asyncio.Future, loop=loop)
-        return Loop(new_ticket, loop.time, loop.call_soon_threadsafe, asyncio.current_task)
-    from trio import current_time, lowlevel
+        return Loop(new_ticket, loop.time, loop.call_soon_threadsafe, asyncio.current_task, asyncio.CancelledError)
+    from trio import Cancelled, current_time, lowlevel
 
     class TrioTicket:
         __slots__ = ("_settled", "_task")
@@ -79,7 +81,7 @@ def running_loop() -> Loop:
                 yield from lowlevel.wait_task_rescheduled(self._give_up).__await__()  # noqa: ASYNC105 - awaited here
 
     token = lowlevel.current_trio_token()
-    return Loop(TrioTicket, current_time, token.run_sync_soon, lowlevel.current_task)
+    return Loop(TrioTicket, current_time, token.run_sync_soon, lowlevel.current_task, Cancelled)
 
 
 class Flow:

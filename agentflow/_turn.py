@@ -17,8 +17,8 @@ from agentflow import tracing
 from agentflow._hooks import Hooks
 from agentflow._invocation import Invocation, Place, Timer, Watcher, summary, with_pending
 from agentflow._streams import Watched
-from agentflow.content import Part, Text, UserContent, as_parts, clean_text
-from agentflow.errors import AgentTimeout, ConfigError, InvalidEvent, RunError
+from agentflow.content import Part, Text, clean_text
+from agentflow.errors import AgentTimeout, InvalidEvent, RunError
 from agentflow.events import (
     Actions,
     AgentComplete,
@@ -78,9 +78,9 @@ class Turn(ABC):
     """What a turn is made of; agents see it as `InvocationContext`."""
 
     __slots__ = (
-        "_active", "_attempts", "_calls", "_content", "_forks", "_form", "_hears", "_links", "_loop", "_made",
-        "_origins", "_parent", "_past", "_place", "_run", "_said", "_services", "_span", "_start", "_state",
-        "_stopped", "_timers", "_usage", "_watch", "agent", "began", "ended", "iteration", "path", "status",
+        "_active", "_attempts", "_content", "_forks", "_form", "_hears", "_links", "_loop", "_made",
+        "_origins", "_parent", "_past", "_place", "_run", "_said", "_services", "_span", "_start", "_state", "_stopped",
+        "_timers", "_usage", "_watch", "agent", "began", "ended", "iteration", "path", "status",
     )  # fmt: skip
 
     def __init__(self, run: Invocation, services: Services, agent: Any, parent: "Turn | None") -> None:
@@ -93,7 +93,6 @@ class Turn(ABC):
         self.status: Status = "skipped"
         self._active = 0
         self._attempts = 1
-        self._calls = 0
         self._hears = False
         self._forks = 0
         self._form: dict[str, Any] | None = None
@@ -132,6 +131,10 @@ class Turn(ABC):
         """Say something."""
 
     @abstractmethod
+    async def hear(self) -> None:
+        """Put what it was told on its line."""
+
+    @abstractmethod
     def _check(self) -> None:
         """Whether it may still be used."""
 
@@ -151,27 +154,6 @@ class Turn(ABC):
         ctx = self.derive(child)
         ctx._place = Place((*place.segments, fork, name), ((group, index), *place.groups), (*watchers, *place.watchers))
         return ctx
-
-    def told(self, message: UserContent) -> None:
-        """It is told something of its own, as by a user; those it runs are told the same.
-
-        Raises:
-            ConfigError: No such content.
-        """
-        try:
-            self._content, self._hears = as_parts(message), True
-        except ValueError as error:
-            raise ConfigError(f"message for agent {self.path!r}: {error}") from None
-
-    async def hear(self) -> None:
-        """Put what it was told on its line."""
-        run = self._run
-        assert self._content is not None
-        event = build_event(self.form, run.new_id(), run.time(), self._content)
-        event.__dict__["author"] = "user"
-        run.clean(event, self.path)
-        self._content = event.parts
-        await run.tell(event, self, self._place, self._timers)
 
     def beside(self, child: Any) -> Self:
         """The context of a child that runs beside others of this turn: on a branch of its own."""

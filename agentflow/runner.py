@@ -402,7 +402,7 @@ class Runner:
             key=key,
             sessions=self.sessions,
             channel=Channel(loop.new_ticket),
-            now=loop.now,
+            loop=loop,
             time=self._time,
             limits=limits,
             lookahead=lookahead,

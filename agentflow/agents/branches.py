@@ -293,7 +293,8 @@ class Branches:
         )
 
     async def _run_branch(self, branch: Branch) -> None:
-        agent = branch.agent
+        agent, tasks = branch.agent, self._tasks
+        assert tasks is not None
         if self.settled:  # before this task had its first step
             outcome = self._skipped(branch)
         else:
@@ -318,6 +319,11 @@ class Branches:
                 outcome = outcome_of(ctx, error)
             except Paused as pause:
                 outcome = outcome_of(ctx, None, pause.questions)
+            except self.ctx._run.cancelled:  # noqa: ASYNC103 - raised, or the task group knows it
+                if not (self.ctx._run.stopping or tasks.cancel_scope.cancel_called):
+                    raise
+                # In anyio a task that ends by a CancelledError leaves it and all its frames to the cyclic collector.
+                return  # noqa: ASYNC104 - see above
         self._running -= 1
         branch.outcome = outcome  # that of a branch cancelled with the group is made when the group ends
         self.ended(branch)
@@ -418,7 +424,7 @@ class Branches:
             self.total,
             successful=tally["ok"],
             failed=tally["error"] + tally["timeout"],
-            cancelled=tally["cancelled"],
+            cancelled=tally["cancelled"] + tally["paused"],
             skipped=tally["skipped"],
             total_time_ms=round((self.ctx._run.now() - self._began) * 1000, 3),
             gathered_results=[branch.name for branch, outcome in results if outcome.ok],

@@ -115,13 +115,11 @@ async def run_calls(
         Exception: What a tool raised whose `on_error` is `"raise"`. The others are cancelled, and answered as such.
         LimitExceeded: The run is out of budget; like a plugin or a store that fails, no model is told.
     """
-    past = ctx._past
-    if past is not None:
-        ctx._calls = max(ctx._calls, len(past.calls))  # no line is used twice
+    numbers, line = ctx._run.tool_calls, (ctx.path, ctx.branch)
     jobs = []
     for call in calls:
-        ctx._calls += 1
-        jobs.append(_Job(ctx, call, tools, hooks or Hooks(), f"{call.name}#{ctx._calls}"))
+        numbers[line] += 1
+        jobs.append(_Job(ctx, call, tools, hooks or Hooks(), f"{call.name}#{numbers[line]}"))
     return await _run_jobs(ctx, jobs, limit)
 
 
@@ -433,7 +431,7 @@ def _context(ctx: InvocationContext, tool: Tool, call: ToolCall, segment: str) -
     inner._loop = None  # an escalation inside of a call is the caller's affair: `actions.escalate`
     inner._place = Place((*place.segments, ctx.agent.name, segment), place.groups, place.watchers)
     inner._past = ctx._past
-    inner.call, inner.tool, inner.actions, inner.confirmation = call, tool, Actions(), None
+    inner.call, inner.tool, inner.actions, inner.confirmation, inner.isolates = call, tool, Actions(), None, False
     inner.idempotency_key = "/".join((ctx._run.id, ctx.path, ctx._place.branch, str(ctx.iteration or 0), call.id))
     return inner
 
