@@ -4,7 +4,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import isawaitable
 from types import CoroutineType
 from typing import Any, Self
@@ -34,6 +34,7 @@ from agentflow.events import (
     event_form,
 )
 from agentflow.journal import Past
+from agentflow.models.base import Model
 from agentflow.outcome import Outcome
 from agentflow.policies import Retry
 from agentflow.questions import Question, pause_in
@@ -58,6 +59,14 @@ class Services:
     artifacts: ArtifactService
     memory: MemoryService
     plugins: Hooks
+    model: Model | None = None
+    held: set[Model] = field(default_factory=set)
+
+    async def hold(self, model: Model) -> None:
+        """Have what `model` opens kept open until the Runner ends."""
+        if model not in self.held:
+            self.held.add(model)
+            await model.__aenter__()
 
 
 class LoopFrame:

@@ -25,6 +25,8 @@ from agentflow.errors import AnswerRefused, CommitUnknown, ConfigError, PluginEr
 from agentflow.events import Actions, AgentStart, Event, build_event, event_form
 from agentflow.history import Histories
 from agentflow.journal import Journal, check_answers
+from agentflow.models.base import Model
+from agentflow.models.registry import resolve_model
 from agentflow.outcome import Outcome
 from agentflow.policies import Limits, seconds
 from agentflow.questions import Paused
@@ -101,6 +103,7 @@ class Runner:
         artifacts: Where files are stored; by default in memory.
         memory: What is remembered across sessions; by default in memory.
         plugins: Who watches and steps in, in order.
+        model: What agents think with that have no model, nor an agent above them that has one: a `Model` or a name.
         limits: What each run may spend; `run(limits=...)` overrides it.
         teardown_timeout: Seconds that a cancelled run has to end before the agents that refuse are reported by name.
         max_event_bytes: Size limit of one event as JSON.
@@ -126,6 +129,7 @@ class Runner:
         artifacts: ArtifactService | None = None,
         memory: MemoryService | None = None,
         plugins: Sequence[Plugin] = (),
+        model: Model | str | None = None,
         limits: Limits | None = None,
         teardown_timeout: float = 5.0,
         max_event_bytes: int = 16 * 1024 * 1024,
@@ -161,7 +165,9 @@ class Runner:
         made: list[SessionService | ArtifactService | MemoryService] = [self.sessions, self.artifacts, self.memory]
         self._own = [own for own, other in zip(made, given, strict=True) if other is None]
         self._hooks = Hooks(plugins, Plugin)
-        self._services = Services(self.artifacts, self.memory, self._hooks)
+        self._services = Services(
+            self.artifacts, self.memory, self._hooks, resolve_model(model) if model is not None else None
+        )
         self._max_event_bytes = max_event_bytes
         self._visibility = visibility
         self._on_exit = on_exit
@@ -217,6 +223,10 @@ class Runner:
                     failures.append((plugin, raised))
             if scope.cancelled_caught:
                 logger.error("plugin %r was not closed within %g s", plugin_name(plugin), self.teardown_timeout)
+        for model in self._services.held:
+            with anyio.move_on_after(self.teardown_timeout):
+                await model.__aexit__(None, None, None)
+        self._services.held.clear()
         for service in self._own:
             await service.aclose()
         for plugin, failure in failures:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from inspect import isawaitable
 from typing import Any, Literal
 
-from agentflow._turn import error_info
+from agentflow._turn import Services, error_info
 from agentflow.agents._asking import AfterModel, BeforeModel, Callbacks, OnModelError, ask, event_of, spoken
 from agentflow.agents._contents import GO_ON, Contents
 from agentflow.agents._instructions import Instruction, fill_instruction as fill_instruction, identity, joined, render
@@ -236,7 +236,7 @@ class _Talk:
     def __init__(self, agent: LlmAgent, ctx: InvocationContext) -> None:
         self.agent = agent
         self.ctx = ctx
-        self.model = _model_of(agent)
+        self.model = _model_of(agent, ctx._services)
         self.targets = agent.targets
         self.tools: dict[str, Tool] = {}
         self.answer: Answer | None = answer_of(agent.output_schema) if agent.output_schema is not None else None
@@ -248,6 +248,7 @@ class _Talk:
 
     async def run(self) -> None:
         agent, ctx = self.agent, self.ctx
+        await ctx._services.hold(self.model)
         await self._find_tools()
         stream = ctx._run.stream if agent.stream is None else agent.stream
         more = ctx._past is None or await self._go_on(ctx._past)
@@ -460,8 +461,8 @@ class _Talk:
         )
 
 
-def _model_of(agent: LlmAgent) -> Model:
-    """Its model, or that of the nearest LlmAgent above that has one.
+def _model_of(agent: LlmAgent, services: Services) -> Model:
+    """Its model, that of the nearest LlmAgent above that has one, or the Runner's.
 
     Raises:
         ConfigError: None has.
@@ -471,9 +472,12 @@ def _model_of(agent: LlmAgent) -> Model:
         if isinstance(above, LlmAgent) and above._model is not None:
             return above._model
         above = above.parent
-    raise ConfigError(
-        f"LlmAgent {agent.name!r} has no model, nor has an LlmAgent above it: give it one, like model='claude-opus-5-5'"
-    )
+    if services.model is None:
+        raise ConfigError(
+            f"LlmAgent {agent.name!r} has no model, nor has an LlmAgent above it, nor the Runner: "
+            "give it one, like model='claude-opus-5-5'"
+        )
+    return services.model
 
 
 def _globals(agent: LlmAgent) -> list[Instruction]:
