@@ -78,8 +78,11 @@ if TYPE_CHECKING:
         ServerTool as ServerTool,
         ToolSpec as ToolSpec,
     )
+    from agentflow.models.fallback import FallbackModel as FallbackModel
     from agentflow.models.limiter import ConcurrencyLimiter as ConcurrencyLimiter
+    from agentflow.models.openai import OpenAIModel as OpenAIModel
     from agentflow.models.prices import Price as Price
+    from agentflow.models.pydantic_ai import PydanticAIModel as PydanticAIModel
     from agentflow.models.registry import register_model as register_model, resolve_model as resolve_model
     from agentflow.outcome import Outcome as Outcome
     from agentflow.policies import Limits as Limits, Retry as Retry
@@ -173,8 +176,11 @@ _HOMES = {
         "ServerTool",
         "ToolSpec",
     ),
+    "agentflow.models.fallback": ("FallbackModel",),
     "agentflow.models.limiter": ("ConcurrencyLimiter",),
+    "agentflow.models.openai": ("OpenAIModel",),
     "agentflow.models.prices": ("Price",),
+    "agentflow.models.pydantic_ai": ("PydanticAIModel",),
     "agentflow.models.registry": ("register_model", "resolve_model"),
     "agentflow.outcome": ("Outcome",),
     "agentflow.policies": ("Limits", "Retry"),

@@ -212,6 +212,7 @@ class FakeAnthropic:
     Attributes:
         requests: What it was asked so far.
         open_streams: Answers on their way; 0 when nothing leaks.
+        connections: Connections that were made to `serve`.
     """
 
     def __init__(
@@ -222,6 +223,7 @@ class FakeAnthropic:
         self.check = check
         self.requests: list[Received] = []
         self.open_streams = 0
+        self.connections = 0
         self.count = 0
 
     def model(
