@@ -11,7 +11,7 @@ import anyio
 from anyio.lowlevel import RunVar
 from opentelemetry.trace import Span
 
-from agentflow.content import Blob, Part, Record, Text, ToolCall, part_to_wire, to_wire
+from agentflow.content import Blob, Part, Record, Text, ToolCall, part_to_wire
 from agentflow.errors import ConfigError
 from agentflow.events import Usage
 from agentflow.models._calls import call_model
@@ -332,7 +332,7 @@ def _holders() -> dict[Model, int]:
 
 def estimate_tokens(request: ModelRequest) -> int:
     """Roughly how many tokens a request has, without asking anyone: a token is about four characters of English."""
-    size = len(request.system) + sum(len(str(to_wire(tool))) for tool in request.tools)
+    size = len(request.system) + sum(len(str(tool)) for tool in request.tools)
     return size // 4 + sum(4 + sum(map(_weight, message.parts)) for message in request.messages)
 
 
