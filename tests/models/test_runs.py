@@ -87,9 +87,7 @@ async def test_a_run_that_is_cancelled_leaves_a_session_that_goes_on(after: int)
             cancel.pop()("enough")
             await anyio.lowlevel.checkpoint()
 
-    paced = says(
-        *[part for part in (Thinking("x", "sig"), "a b", ToolCall("toolu_1", "clock", {"zone": "UTC"}))], pace=at
-    )
+    paced = says(Thinking("x", "sig"), "a b", ToolCall("toolu_1", "clock", {"zone": "UTC"}), pace=at)
     fake = FakeAnthropic(paced, ANSWER, "And so on.", repeat=True)
     with anyio.fail_after(10):
         async with Runner(agent(fake)) as runner:
