@@ -110,16 +110,19 @@ def _tools(params: dict[str, Any], request: ModelRequest, settings: ModelSetting
 
 
 def _declaration(tool: ToolSpec | ServerTool, sdk: Any) -> dict[str, Any]:
-    """A tool as the API declares it."""
+    """A tool as the API declares it. One of a `type` that the API knows (`memory_20250818`) needs no schema."""
     if isinstance(tool, ServerTool):
         return tool.block
+    extra = tool.extra or {}
+    if extra.get("type", "custom") != "custom":
+        return {"name": tool.name, **extra}
     schema = sdk.transform_schema(tool.parameters) if tool.strict else tool.parameters
     block: dict[str, Any] = {"name": tool.name, "input_schema": {"type": "object", **schema}}
     if tool.description:
         block["description"] = tool.description
     if tool.strict:
         block["strict"] = True
-    return {**block, **(tool.extra or {})}
+    return {**block, **extra}
 
 
 def _foreign(tool: ToolSpec | ServerTool) -> bool:
