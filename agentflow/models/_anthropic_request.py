@@ -91,7 +91,7 @@ def _system_and_cache(
 
 
 def _tools(params: dict[str, Any], request: ModelRequest, settings: ModelSettings, turns: list[Turn], sdk: Any) -> None:
-    tools = [_declaration(tool, sdk) for tool in request.tools if not _foreign(tool)]
+    tools = [_declaration(tool, settings, sdk) for tool in request.tools if not _foreign(tool)]
     choice = request.tool_choice
     if not tools:
         tools = [{"name": called, "input_schema": {"type": "object"}} for called in _called(turns)]
@@ -109,18 +109,19 @@ def _tools(params: dict[str, Any], request: ModelRequest, settings: ModelSetting
     params["tool_choice"] = kind
 
 
-def _declaration(tool: ToolSpec | ServerTool, sdk: Any) -> dict[str, Any]:
+def _declaration(tool: ToolSpec | ServerTool, settings: ModelSettings, sdk: Any) -> dict[str, Any]:
     """A tool as the API declares it. One of a `type` that the API knows (`memory_20250818`) needs no schema."""
     if isinstance(tool, ServerTool):
         return tool.block
     extra = tool.extra or {}
     if extra.get("type", "custom") != "custom":
         return {"name": tool.name, **extra}
-    schema = sdk.transform_schema(tool.parameters) if tool.strict else tool.parameters
+    strict = tool.strict or settings.strict_tools
+    schema = sdk.transform_schema(tool.parameters) if strict else tool.parameters
     block: dict[str, Any] = {"name": tool.name, "input_schema": {"type": "object", **schema}}
     if tool.description:
         block["description"] = tool.description
-    if tool.strict:
+    if strict:
         block["strict"] = True
     return {**block, **extra}
 

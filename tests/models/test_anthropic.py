@@ -112,6 +112,8 @@ async def test_settings_in_the_providers_words() -> None:
     assert clock == {"name": "clock", "description": "Tells the time.", "input_schema": CLOCK.parameters}
     assert strict["strict"] is True
     assert strict["input_schema"]["additionalProperties"] is False
+    (all_strict,) = (await body_of(ModelSettings(strict_tools=True), tools=[CLOCK]))["tools"]
+    assert all_strict["strict"] is True
     assert search == {"type": "web_search_20260318", "name": "search"}
 
 
