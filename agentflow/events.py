@@ -26,8 +26,8 @@ from agentflow.content import (
 )
 from agentflow.errors import InvalidEvent
 
-Status = Literal["ok", "error", "timeout", "cancelled", "skipped"]
-"""How an agent's turn ended. `skipped`: it never began."""
+Status = Literal["ok", "error", "timeout", "cancelled", "skipped", "paused"]
+"""How an agent's turn ended. `skipped`: it never began. `paused`: it goes on when a question is answered."""
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -98,7 +98,8 @@ class Actions(Record):
 class AgentStart(Record):
     """An agent's turn begins; again, with what went wrong, for each retry.
 
-    `own_branch`: it runs beside others of the same parent, on a branch that joins when it ends.
+    `own_branch`: it runs beside others of the same parent, on a branch that joins when it ends. `resumed`: it goes on
+    after a pause, in the place where it was. `isolated`: it sees nothing from before its line, only what it is told.
     """
 
     agent_name: str
@@ -106,6 +107,8 @@ class AgentStart(Record):
     attempt: int = 1
     error: ErrorInfo | None = None
     own_branch: bool = False
+    resumed: bool = False
+    isolated: bool = False
     extra: dict[str, Any] | None = field(default=None, kw_only=True, repr=False)
     name: ClassVar[str] = "agent_start"
 
@@ -335,6 +338,7 @@ class Event(BaseModel):
         partial: A streamed piece; delivered, never stored. `response_id` ties it to its final event.
         actions: State written, escalation, transfer; `None` when it does nothing but speak.
         lifecycle: Set on events that tell of the run itself; they never enter a prompt.
+        long_running_tool_ids: The calls in it whose answer may come in a later message: questions to people among them.
 
     JSON (`to_json`, `from_json`) has ADK's camelCase names, leaves defaults out, and keeps unknown fields.
     """
@@ -365,6 +369,7 @@ class Event(BaseModel):
     usage: Annotated[Usage | None, *_record(Usage)] = None
     error: Annotated[ErrorInfo | None, *_record(ErrorInfo)] = None
     lifecycle: Annotated[Lifecycle | None, *_lifecycle] = None
+    long_running_tool_ids: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
