@@ -229,7 +229,9 @@ class SQLiteDriver(Driver):
             os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))  # what agents are told is nobody else's affair
         connection = self._open()
         try:
+            connection.execute("BEGIN")  # others may be making it
             self.found = self._revision(connection)
+            connection.rollback()
             if self.found == HEAD:
                 return
             if self._read_only:
