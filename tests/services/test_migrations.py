@@ -51,7 +51,7 @@ async def test_a_file_that_the_first_version_made_opens_with_all_that_is_in_it(t
     path = tmp_path / "golden.db"
     connection = sqlite3.connect(path)
     connection.executescript(golden.read_text(encoding="utf-8"))
-    connection.execute("PRAGMA application_id = 1634101111")
+    connection.execute("PRAGMA application_id = 0x61666C77")
     connection.close()
     async with SQLiteStore(path) as store:
         key = SessionKey("shop", "ada", "s1")
