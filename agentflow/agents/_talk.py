@@ -8,29 +8,17 @@ from typing import Any
 from agentflow._turn import error_info
 from agentflow.agents._asking import ask, event_of, spoken
 from agentflow.agents._contents import GO_ON, Contents
-from agentflow.agents._instructions import fill_instruction as fill_instruction, identity, joined, render
+from agentflow.agents._instructions import identity, joined, render
 from agentflow.agents._output import Answer, AnswerTool, Misfit, answer_of
 from agentflow.agents._thinker import Thinker, TokenBudget
 from agentflow.agents._transfer import TRANSFER, TransferTool, advice
 from agentflow.content import Data, Part, Text, Thinking, ToolCall, ToolResult
 from agentflow.core import InvocationContext, Tool
-from agentflow.errors import InvalidAnswer, LimitExceeded
+from agentflow.errors import ConfigError, InvalidAnswer, LimitExceeded
 from agentflow.events import Actions, Event
 from agentflow.journal import Past
-from agentflow.models.base import (
-    CallSite,
-    Message,
-    ModelRequest,
-    ModelResponse,
-    ServerTool,
-    ToolSpec,
-)
-from agentflow.tools.calls import (
-    Called,
-    close_calls,
-    resume_calls,
-    run_calls,
-)
+from agentflow.models.base import CallSite, Message, ModelRequest, ModelResponse, ServerTool, ToolSpec
+from agentflow.tools.calls import Called, close_calls, resume_calls, run_calls
 from agentflow.tools.toolset import Toolset, resolve_tools
 
 _NOTHING = Actions()
@@ -185,6 +173,7 @@ class Talk:
                 close_calls(ctx, calls)
             raise
         self.calls += len(calls)
+        self.repair = ()
         called = await run_calls(ctx, calls, self.tools, hooks=agent._hooks, limit=agent.tool_concurrency)
         return await self._have_called(called)
 
@@ -218,27 +207,23 @@ class Talk:
     async def _conclude(self, response: ModelResponse) -> bool:
         """The model has answered; gives whether it is to be asked again, since the answer doesn't fit."""
         event = spoken(self.ctx, response)
-        if self.answer is None:
-            await self._give(event, None)
+        data = None
+        if self.answer is not None:
+            try:
+                data = self.answer.read(response.text)
+            except Misfit as misfit:
+                event.__dict__["error"] = error_info(misfit)
+        if event.error is None:
+            await self._give(event, data)
             return False
-        try:
-            data = self.answer.read(response.text)
-        except Misfit as misfit:
-            event.__dict__["error"] = error_info(misfit)
-            await self.ctx.emit(event)
-            self.misfits += 1
-            if self.misfits > self.agent.output_retries:
-                raise self._misfit(str(misfit)) from None
-            self.repair = (
-                Message("assistant", event.parts),
-                Message(
-                    "user",
-                    (Text(f"That answer doesn't fit: {misfit}. Give all of it again, as JSON that fits the schema."),),
-                ),
-            )
-            return True
-        await self._give(event, data)
-        return False
+        await self.ctx.emit(event)
+        complaint = event.error.message
+        self.misfits += 1
+        if self.misfits > self.agent.output_retries:
+            raise self._misfit(complaint)
+        again = f"That answer doesn't fit: {complaint}. Give all of it again, as JSON that fits the schema."
+        self.repair = (Message("assistant", event.parts), Message("user", (Text(again),)))
+        return True
 
     async def _give(self, event: Event, data: Data | None) -> None:
         """Emit the answer of this turn."""
@@ -254,7 +239,9 @@ class Talk:
         ctx = self.ctx
         if _handovers(ctx) >= _MOST_HANDOVERS:
             raise self._limit("handovers", _MOST_HANDOVERS, f"agents keep handing over to one another: {ctx.path}")
-        target = next(agent for agent in self.targets if agent.name == name)
+        target = next((agent for agent in self.targets if agent.name == name), None)
+        if target is None:
+            raise ConfigError(f"agent {ctx.path!r} can't hand over to {name!r}, as one of its tools wants")
         return (await ctx.run(target)).said is not None
 
     def _only_thought(self, response: ModelResponse) -> bool:

@@ -19,6 +19,7 @@ Compaction = Callable[[InvocationContext, list[Message]], Awaitable[Sequence[Mes
 """Makes of all that an agent could read what it does read. Called before each model call."""
 
 _CALLBACKS = ("before_model", "after_model", "on_model_error", "before_tool", "after_tool", "on_tool_error")
+_NO_CALLBACKS, _NO_HOOKS = Callbacks((), (), ()), Hooks()
 _COUNTS = ("max_steps", "max_tool_calls", "tool_concurrency")
 
 
@@ -71,8 +72,11 @@ class Thinker(Agent):
         super().check()
         fields = vars(self)
         _check_settings(fields, f"{type(self).__name__} {self.name!r}")
-        fields["_callbacks"] = Callbacks(self.before_model, self.after_model, self.on_model_error)
-        fields["_hooks"] = Hooks(before=self.before_tool, after=self.after_tool, on_error=self.on_tool_error)
+        fields["_callbacks"], fields["_hooks"] = _NO_CALLBACKS, _NO_HOOKS
+        if self.before_model or self.after_model or self.on_model_error:
+            fields["_callbacks"] = Callbacks(self.before_model, self.after_model, self.on_model_error)
+        if self.before_tool or self.after_tool or self.on_tool_error:
+            fields["_hooks"] = Hooks(before=self.before_tool, after=self.after_tool, on_error=self.on_tool_error)
 
     @property
     def targets(self) -> tuple[Agent, ...]:

@@ -10,21 +10,16 @@ from agentflow.agents._thinker import Compaction, Thinker, TokenBudget as TokenB
 from agentflow.agents._transfer import Speakers
 from agentflow.content import ToolResult
 from agentflow.core import Agent, Callback, InvocationContext, Tool
-from agentflow.models.base import (
-    Model,
-    ModelSettings,
-    ServerTool,
-)
+from agentflow.models.base import Model, ModelSettings, ServerTool
 from agentflow.policies import Retry
-from agentflow.tools.calls import (
-    AfterTool,
-    BeforeTool,
-    OnToolErrorCallback,
-)
+from agentflow.tools.calls import AfterTool, BeforeTool, OnToolErrorCallback
 from agentflow.tools.toolset import Toolset
 
 AnyTool = Tool | Toolset | ServerTool | Callable[..., Any]
 """What an agent may use: a tool, a function, a set of tools, or a tool that the provider itself runs."""
+
+
+_DEFAULT = ModelSettings()
 
 
 class LlmAgent(Thinker):
@@ -123,7 +118,7 @@ class LlmAgent(Thinker):
             model=model, instruction=instruction, global_instruction=global_instruction, tools=tools,
             output_schema=output_schema, output_retries=output_retries, output_key=output_key,
             input_schema=input_schema, include_contents=include_contents, history=history,
-            settings=settings or ModelSettings(), stream=stream, max_steps=max_steps, max_tool_calls=max_tool_calls,
+            settings=settings or _DEFAULT, stream=stream, max_steps=max_steps, max_tool_calls=max_tool_calls,
             tool_concurrency=tool_concurrency, transfer_to_parent=transfer_to_parent,
             transfer_to_peers=transfer_to_peers, before_model=before_model, after_model=after_model,
             on_model_error=on_model_error, before_tool=before_tool, after_tool=after_tool,
