@@ -336,7 +336,7 @@ async def test_cancelling_a_plain_function_waits_until_it_has_ended() -> None:
             ended.set()
 
     async def cancel(run: Run) -> None:
-        while not begun.is_set():
+        while not begun.is_set():  # noqa: ASYNC110 - it is a thread's
             await checkpoint()
         run.cancel("enough")
 
