@@ -16,6 +16,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanContext
 from agentflow import tracing
 from agentflow._hooks import Hooks
 from agentflow._invocation import Invocation, Place, Timer, Watcher, summary, with_pending
+from agentflow._resources import Resources
 from agentflow._streams import Watched
 from agentflow.content import Part, Text, clean_text
 from agentflow.errors import AgentTimeout, InvalidEvent, RunError
@@ -59,6 +60,7 @@ class Services:
     artifacts: ArtifactService
     memory: MemoryService
     plugins: Hooks
+    resources: Resources
     model: Model | None = None
     held: set[Model] = field(default_factory=set)
 
