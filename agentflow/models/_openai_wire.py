@@ -6,8 +6,8 @@ from typing import Any
 from agentflow.content import Part, Text, Thinking, ToolCall
 from agentflow.errors import ModelError, ModelErrorKind
 from agentflow.events import Usage
-from agentflow.models._anthropic_errors import retry_after
 from agentflow.models._anthropic_messages import Block, build_turns
+from agentflow.models._sdk import kind_of_status, retry_after
 from agentflow.models.base import FinishReason, ModelRequest, ModelResponse, ModelSettings, Refusal, ToolSpec
 
 PROVIDER = "openai"
@@ -25,18 +25,6 @@ _BY_CODE: dict[str, ModelErrorKind] = {
     "model_not_found": "not_found",
     "rate_limit_exceeded": "rate_limit",
     "server_error": "server",
-}
-_BY_STATUS: dict[int, ModelErrorKind] = {
-    401: "auth",
-    402: "billing",
-    403: "permission",
-    404: "not_found",
-    408: "timeout",
-    409: "server",
-    413: "too_large",
-    429: "rate_limit",
-    504: "timeout",
-    529: "overloaded",
 }
 
 
@@ -64,7 +52,11 @@ def build_body(name: str, request: ModelRequest, settings: ModelSettings, *, the
         "reasoning_effort": "none" if settings.thinking is False and theirs else settings.effort,
     }
     body.update({key: value for key, value in wanted.items() if value is not None})
-    tools = [_declaration(tool) for tool in request.tools if isinstance(tool, ToolSpec)]
+    tools = [
+        _declaration(tool, strict=tool.strict or bool(settings.strict_tools))
+        for tool in request.tools
+        if isinstance(tool, ToolSpec)
+    ]
     tools += [tool.block for tool in request.tools if not isinstance(tool, ToolSpec) and tool.provider == PROVIDER]
     if tools:
         body["tools"] = tools
@@ -76,17 +68,41 @@ def build_body(name: str, request: ModelRequest, settings: ModelSettings, *, the
             body["parallel_tool_calls"] = settings.parallel_tool_calls
     schema = request.output_schema
     if schema is not None:
-        described = {"name": schema.name, "schema": schema.schema, "strict": schema.strict}
+        strictly = closed(schema.schema) if schema.strict else schema.schema
+        described = {"name": schema.name, "schema": strictly, "strict": schema.strict}
         body["response_format"] = {"type": "json_schema", "json_schema": described}
     body.update(settings.extra)
     return body
 
 
-def _declaration(tool: ToolSpec) -> dict[str, Any]:
-    function: dict[str, Any] = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
-    if tool.strict:
+def _declaration(tool: ToolSpec, *, strict: bool) -> dict[str, Any]:
+    parameters = closed(tool.parameters) if strict else tool.parameters
+    function: dict[str, Any] = {"name": tool.name, "description": tool.description, "parameters": parameters}
+    if strict:
         function["strict"] = True
     return {"type": "function", "function": {**function, **(tool.extra or {})}}
+
+
+def closed(schema: Any) -> Any:
+    """A JSON schema as strict mode takes it: objects have what they declare, all of it, and nothing else."""
+    if isinstance(schema, list):
+        return [closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    inner: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in ("properties", "$defs") and isinstance(value, dict):
+            inner[key] = {name: closed(one) for name, one in value.items()}
+        elif key in ("enum", "const", "required"):
+            inner[key] = value
+        elif key != "default":
+            inner[key] = closed(value)
+    if "$ref" in inner:
+        return {"$ref": inner["$ref"]}
+    if schema.get("type") == "object" or "properties" in schema:
+        properties = inner.setdefault("properties", {})
+        inner.update(required=list(properties), additionalProperties=False)
+    return inner
 
 
 def _messages(request: ModelRequest) -> list[dict[str, Any]]:
@@ -302,8 +318,7 @@ def from_answer(status: int, body: Any, headers: Any, model: str) -> ModelError:
     """The `ModelError` for an answer that is one; `body` is what it says under `error`."""
     inner: dict[str, Any] = body if isinstance(body, dict) else {}
     code, said = str(inner.get("code") or inner.get("type") or ""), str(inner.get("message") or body or "")
-    fallback: ModelErrorKind = "bad_request" if 400 <= status < 500 else "server"
-    kind = _BY_CODE.get(code) or _BY_STATUS.get(status) or fallback
+    kind = _BY_CODE.get(code) or kind_of_status(status)
     if kind == "bad_request" and "context length" in said:
         kind = "context_window"
     after = retry_after(headers)

@@ -15,6 +15,7 @@ from agentflow.content import Part, ProviderBlock, Text, Thinking, ToolCall
 from agentflow.errors import ConfigError, ModelError, ModelErrorKind
 from agentflow.events import Usage
 from agentflow.models._anthropic_messages import Block, Form, build_turns
+from agentflow.models._sdk import kind_of_status
 from agentflow.models.base import (
     Capabilities,
     FinishReason,
@@ -108,14 +109,17 @@ class PydanticAIModel(Model):
     async def generate(self, request: ModelRequest, on_chunk: OnChunk | None = None) -> ModelResponse:
         ai = _load() if _load.cache_info().currsize else await run_sync(_load, abandon_on_cancel=True)
         inner = self._inner(ai)
-        check_allowed(f"model {self.name!r}", urlsplit(str(inner.base_url or "")).hostname or "localhost")
+        made_up = inner.system in ("function", "test")  # pydantic-ai's own models for tests
+        host = "localhost" if made_up else urlsplit(str(inner.base_url or "")).hostname or self.provider
+        check_allowed(f"model {self.name!r}", host)
+        settings = request.settings.over(self.settings)
         broken: Exception | None = None
         try:
             async with ai.direct.model_request_stream(
                 inner,
                 _messages(ai, request),
-                model_settings=_settings(request, self.settings),
-                model_request_parameters=_parameters(ai, request),
+                model_settings=_settings(request, settings),
+                model_request_parameters=_parameters(ai, request, settings),
             ) as stream:
                 events = aiter(stream)
                 try:
@@ -253,13 +257,13 @@ def _told(ai: Any, block: Block, names: dict[str, str]) -> list[Any]:
     return [] if content is None else [ai.messages.UserPromptPart(content)]
 
 
-def _parameters(ai: Any, request: ModelRequest) -> Any:
+def _parameters(ai: Any, request: ModelRequest, settings: ModelSettings) -> Any:
     tools = [
         ai.tools.ToolDefinition(
             name=tool.name,
             description=tool.description,
             parameters_json_schema=tool.parameters,
-            strict=True if tool.strict else None,
+            strict=True if tool.strict or settings.strict_tools else None,
         )
         for tool in request.tools
         if isinstance(tool, ToolSpec)
@@ -267,8 +271,7 @@ def _parameters(ai: Any, request: ModelRequest) -> Any:
     return ai.models.ModelRequestParameters(function_tools=tools)
 
 
-def _settings(request: ModelRequest, defaults: ModelSettings) -> Any:
-    settings = request.settings.over(defaults)
+def _settings(request: ModelRequest, settings: ModelSettings) -> Any:
     choice = request.tool_choice
     thinking: Any = settings.thinking
     if settings.thinking not in (None, False) and settings.effort is not None:
@@ -364,12 +367,14 @@ def _arguments(part: Any) -> dict[str, Any]:
 
 def _translate(error: Exception, model: str, provider: str) -> ModelError:
     names = [kind.__name__ for kind in type(error).__mro__]
-    kind: ModelErrorKind = next((ours for part, ours in _KINDS if any(part in name for name in names)), "unknown")
+    status = getattr(error, "status_code", None)
+    fallback: ModelErrorKind = "unknown" if status is None else kind_of_status(status)
+    kind: ModelErrorKind = next((ours for part, ours in _KINDS if any(part in name for name in names)), fallback)
     return ModelError(
         f"model {model!r}: {error}",
         kind=kind,
         retry_after=getattr(error, "retry_after", None),
-        status=getattr(error, "status_code", None),
+        status=status,
         provider=provider,
         model=model,
     )
