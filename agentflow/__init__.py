@@ -90,7 +90,12 @@ if TYPE_CHECKING:
     from agentflow.questions import Confirmation as Confirmation, Paused as Paused, Question as Question
     from agentflow.run import Run as Run, RunResult as RunResult
     from agentflow.runner import Runner as Runner
-    from agentflow.services.artifacts import Artifact as Artifact, ArtifactService as ArtifactService
+    from agentflow.services.artifacts import (
+        Artifact as Artifact,
+        ArtifactInfo as ArtifactInfo,
+        ArtifactService as ArtifactService,
+        StoredArtifact as StoredArtifact,
+    )
     from agentflow.services.inmemory import (
         InMemoryArtifactService as InMemoryArtifactService,
         InMemoryMemoryService as InMemoryMemoryService,
@@ -103,6 +108,7 @@ if TYPE_CHECKING:
         SessionKey as SessionKey,
         SessionService as SessionService,
     )
+    from agentflow.services.sqlite import SQLiteStore as SQLiteStore
     from agentflow.tools.agent import AgentTool as AgentTool
     from agentflow.tools.builtin import (
         LoadArtifacts as LoadArtifacts,
@@ -190,10 +196,11 @@ _HOMES = {
     "agentflow.questions": ("Confirmation", "Paused", "Question"),
     "agentflow.run": ("Run", "RunResult"),
     "agentflow.runner": ("Runner",),
-    "agentflow.services.artifacts": ("Artifact", "ArtifactService"),
+    "agentflow.services.artifacts": ("Artifact", "ArtifactInfo", "ArtifactService", "StoredArtifact"),
     "agentflow.services.inmemory": ("InMemoryArtifactService", "InMemoryMemoryService", "InMemorySessionService"),
     "agentflow.services.memory": ("MemoryHit", "MemoryService"),
     "agentflow.services.sessions": ("Session", "SessionInfo", "SessionKey", "SessionService"),
+    "agentflow.services.sqlite": ("SQLiteStore",),
     "agentflow.tools.agent": ("AgentTool",),
     "agentflow.tools.builtin": ("LoadArtifacts", "PreloadMemory", "exit_loop", "load_memory", "save_artifact"),
     "agentflow.tools.function": ("FunctionTool", "tool"),
