@@ -98,7 +98,8 @@ class Actions(Record):
 class AgentStart(Record):
     """An agent's turn begins; again, with what went wrong, for each retry.
 
-    `own_branch`: it runs beside others of the same parent, on a branch that joins when it ends.
+    `own_branch`: it runs beside others of the same parent, on a branch that joins when it ends. `waited_ms`: from the
+    failure of the attempt before to this one.
     """
 
     agent_name: str
@@ -106,6 +107,7 @@ class AgentStart(Record):
     attempt: int = 1
     error: ErrorInfo | None = None
     own_branch: bool = False
+    waited_ms: float = 0.0
     extra: dict[str, Any] | None = field(default=None, kw_only=True, repr=False)
     name: ClassVar[str] = "agent_start"
 

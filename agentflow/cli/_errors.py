@@ -4,8 +4,8 @@ import re
 import traceback
 from collections.abc import Iterator
 
-from agentflow.cli._rows import clean
 from agentflow.errors import AgentflowError
+from agentflow.timeline.words import clean
 
 _NOTE = re.compile(r"in agent '[^']*'(?: on branch '[^']*')?")
 

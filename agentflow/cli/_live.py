@@ -16,9 +16,10 @@ from rich.segment import Segment
 from rich.text import Text
 
 from agentflow.cli._board import Board
-from agentflow.cli._rows import Words, clean, live_rows, plural, summary_rows, text_rows
-from agentflow.cli._summary import Timing
+from agentflow.cli._rows import Words, live_rows, summary_rows, text_rows
 from agentflow.events import Event
+from agentflow.timeline.model import Timeline
+from agentflow.timeline.words import clean, plural
 
 _RATE = 10
 """Times a second that it is drawn, however many events there are."""
@@ -77,7 +78,7 @@ class LiveView:
         self.console = console or Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
         self._now = now
         self._board = Board()
-        self._timing = Timing()
+        self._timing = Timeline()
         self._texts: list[Event | str] = []
         self._printed = ""
         self._stopping = False

@@ -14,7 +14,6 @@ import click
 from agentflow import tracing
 from agentflow.cli._errors import describe, traced
 from agentflow.cli._live import LiveView, on_a_terminal
-from agentflow.cli._rows import duration
 from agentflow.cli._signals import Interrupts
 from agentflow.cli._views import JsonView, PlainView, ReaderGone, View
 from agentflow.core import Agent
@@ -22,6 +21,7 @@ from agentflow.errors import AgentflowError, ConfigError
 from agentflow.policies import Limits
 from agentflow.run import Run, RunStatus
 from agentflow.runner import Runner
+from agentflow.timeline.words import duration
 
 Backend = Literal["asyncio", "trio"]
 

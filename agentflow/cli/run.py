@@ -11,9 +11,9 @@ from click.shell_completion import CompletionItem
 from agentflow.cli._errors import traced
 from agentflow.cli._options import as_text, backend_option, debug_option, in_seconds, json_option, utf8
 from agentflow.cli._play import Backend, Fault, Player, Settings
-from agentflow.cli._rows import clean
 from agentflow.cli._targets import TargetError, load
 from agentflow.core import Agent
+from agentflow.timeline.words import clean
 
 
 def _files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

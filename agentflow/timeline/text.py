@@ -1,0 +1,201 @@
+"""A run as a text Gantt: a row for each agent on each branch, as wide as a terminal."""
+
+from collections.abc import Sequence
+from unicodedata import combining, east_asian_width
+
+from agentflow.timeline.model import Timeline, Turn
+from agentflow.timeline.rows import Row, moment, rows, ticks
+from agentflow.timeline.words import clean, duration, plural
+
+Words = list[tuple[str, str]]
+"""Pieces of one line, each with its style: `""`, `"bold"`, `"dim"`, `"cyan"`, ..., as rich names them."""
+
+STYLES = {
+    "ok": "green",
+    "error": "bold red",
+    "timeout": "bold red",
+    "cancelled": "yellow",
+    "skipped": "dim",
+    "unfinished": "cyan",
+}
+_LINES = {"own": ("━", "="), "children": ("─", "-"), "retry": ("╌", "~"), "queue": ("·", ".")}
+_RANK = {"": 0, "queue": 1, "children": 2, "retry": 3, "own": 4}
+_TIME = 9
+_LEAST = 16
+"""Columns that bars need to say anything."""
+
+
+def gantt(timeline: Timeline, *, width: int = 100, ascii: bool = False) -> str:  # noqa: A002 - what it is
+    """The run as lines of text.
+
+    Args:
+        timeline: A closed one.
+        width: Columns.
+        ascii: Draw with characters that every terminal and every file can show.
+    """
+    lines = gantt_rows(timeline, width=width, ascii=ascii)
+    return "\n".join("".join(words for words, _ in line).rstrip() for line in lines)
+
+
+def gantt_rows(timeline: Timeline, *, width: int = 100, ascii: bool = False) -> list[Words]:  # noqa: A002
+    """The same with styles."""
+    table = rows(timeline)
+    lines: list[Words] = [_headline(timeline, width)]
+    if not table:
+        return lines
+    labels = [label_of(row) for row in table]
+    notes = [", ".join(row.notes()) for row in table]
+    names = min(max(map(columns, labels)), max(8, width * 3 // 10))
+    states = max(max(len(row.status) for row in table), 2)
+    tail = 2 + states + (2 + max(map(columns, notes)) if any(notes) else 0)
+    tail = max(2 + states, min(tail, width // 3 if width >= 100 else width - names - _TIME - 32))
+    bars = width - names - 1 - _TIME - tail
+    if bars < _LEAST:  # a narrow terminal: bars are what it is about
+        tail = 2 + states if width - names - 1 - _TIME - 2 - states >= _LEAST else 0
+        bars = max(_LEAST, width - names - 1 - _TIME - tail)
+    start, end = _span(timeline, table)
+    lines.append([(" " * (names + 1), ""), (_axis(end - start, bars), "dim")])
+    critical = {id(turn) for turn, _ in timeline.critical_turns()}
+    for row, label, note in zip(table, labels, notes, strict=True):
+        lines.append(_line(row, label, note, names, bars, tail, states, start, end, critical, ascii))
+    lines.append([("", "")])
+    lines += _legend(timeline, table, width, ascii)
+    return lines
+
+
+def _headline(timeline: Timeline, width: int) -> Words:
+    status = timeline.status or "unfinished"
+    name = timeline.root.name if timeline.root is not None else "run"
+    facts = [duration(timeline.wall), plural(len(timeline.turns), "turn"), plural(timeline.events, "event")]
+    if timeline.usage.total_tokens:
+        facts.append(plural(timeline.usage.total_tokens, "token"))
+    words: Words = [(name, "bold"), (f" {status}", STYLES.get(status, "")), (" · " + " · ".join(facts), "dim")]
+    left = width - sum(columns(text) for text, _ in words) - 3
+    asked = " ".join(clean(timeline.asked).split())
+    if asked and left > 12:
+        words.append((" · " + cut(asked, left).rstrip(), "dim"))
+    return words
+
+
+def _span(timeline: Timeline, table: Sequence[Row]) -> tuple[float, float]:
+    turns = timeline.turns
+    start = min(turn.began for turn in turns)
+    end = max(turn.ended for turn in turns)
+    return start, max(end, start + 1e-6)
+
+
+def _axis(seconds: float, bars: int) -> str:
+    line = [" "] * (bars + 12)
+    free = 0
+    for tick in ticks(seconds, max(2, bars // 12)):
+        place = int(tick / seconds * (bars - 1))
+        name = moment(tick)
+        if place >= free and place + len(name) <= bars:
+            line[place : place + len(name)] = name
+            free = place + len(name) + 2
+    return "".join(line).rstrip()
+
+
+def _line(
+    row: Row,
+    label: str,
+    note: str,
+    names: int,
+    bars: int,
+    tail: int,
+    states: int,
+    start: float,
+    end: float,
+    critical: set[int],
+    ascii: bool,  # noqa: A002
+) -> Words:
+    status = row.status
+    words: Words = [(cut(label, names) + " ", "bold" if row.depth == 0 else "dim" if not row.turns else "")]
+    words += _bar(row, bars, start, end, ascii)
+    seconds = duration(row.seconds) if row.turns else ""
+    on_path = any(id(turn) in critical for turn in row.turns)
+    words.append((seconds.rjust(_TIME), "bold" if on_path else "dim"))
+    if tail:
+        style = STYLES.get(status, "")
+        words.append(("  " + status.ljust(states), style))
+        room = tail - 4 - states
+        if note and room >= 4:
+            failed = status in ("error", "timeout")
+            words.append(("  " + cut(note, room).rstrip(), "red" if failed else "dim"))
+    return words
+
+
+def _bar(row: Row, bars: int, start: float, end: float, ascii: bool) -> Words:  # noqa: A002
+    """What covers most of each column: work, children at work, a wait."""
+    cells = [""] * bars
+    styles = [""] * bars
+    scale = bars / (end - start)
+
+    def draw(began: float, ended: float, kind: str, style: str) -> None:
+        first = min(bars - 1, max(0, int((began - start) * scale)))
+        last = max(first + 1, min(bars, round((ended - start) * scale)))
+        for place in range(first, last):
+            if _RANK[kind] >= _RANK[cells[place]]:
+                cells[place], styles[place] = kind, style
+
+    for turn in row.turns:
+        for kind, began, ended in pieces(turn):
+            draw(began, ended, kind, "dim" if kind == "queue" else STYLES.get(turn.status or "unfinished", ""))
+    words: Words = []
+    for kind, style in zip(cells, styles, strict=True):
+        char = _LINES[kind][ascii] if kind else " "
+        if words and words[-1][1] == style:
+            words[-1] = (words[-1][0] + char, style)
+        else:
+            words.append((char, style))
+    return words
+
+
+def pieces(turn: Turn) -> list[tuple[str, float, float]]:
+    """What a turn's time went into, in order: `queue`, `own` work, `children` at work, waits before a `retry`."""
+    found = [("queue", turn.began - turn.queued, turn.began)] if turn.queued else []
+    waits = [
+        ("retry", before.ended, after.began)
+        for before, after in zip(turn.attempts, turn.attempts[1:], strict=False)
+        if before.ended is not None
+    ]
+    apart = sorted([*(("children", began, ended) for began, ended in turn.busy), *waits], key=lambda piece: piece[1])
+    now = turn.began
+    for kind, began, ended in apart:
+        if began > now:
+            found.append(("own", now, began))
+        found.append((kind, max(began, now), max(ended, now)))
+        now = max(now, ended)
+    if turn.ended > now or not apart:
+        found.append(("own", now, turn.ended))
+    return found
+
+
+def _legend(timeline: Timeline, table: Sequence[Row], width: int, ascii: bool) -> list[Words]:  # noqa: A002
+    names = {"own": "at work", "children": "its agents at work", "queue": "queued", "retry": "before a retry"}
+    there = {kind for row in table for turn in row.turns for kind, _, _ in pieces(turn)}
+    legend = "   ".join(f"{_LINES[kind][ascii] * 2} {name}" for kind, name in names.items() if kind in there)
+    return [[(cut(legend, width).rstrip(), "dim")]]
+
+
+def label_of(row: Row) -> str:
+    """Its name, indented."""
+    return "  " * row.depth + clean(row.label)
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal `text` takes."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def cut(text: str, width: int) -> str:
+    """`text` in exactly `width` columns."""
+    taken = columns(text)
+    if taken > width:
+        while text and taken > max(0, width - 1):
+            taken -= columns(text[-1])
+            text = text[:-1]
+        text, taken = text + "…"[: max(0, width)], taken + min(1, width)
+    return text + " " * (width - taken)
