@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agentflow._sync import SyncRun as SyncRun
+    from agentflow.agents.branches import Branch as Branch, Branches as Branches
     from agentflow.agents.function import FunctionAgent as FunctionAgent, agent as agent
     from agentflow.agents.loop import LoopAgent as LoopAgent
     from agentflow.agents.parallel import ParallelAgent as ParallelAgent
@@ -67,6 +68,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "agentflow._sync": ("SyncRun",),
+    "agentflow.agents.branches": ("Branch", "Branches"),
     "agentflow.agents.function": ("FunctionAgent", "agent"),
     "agentflow.agents.loop": ("LoopAgent",),
     "agentflow.agents.parallel": ("ParallelAgent",),

@@ -17,8 +17,8 @@ from agentflow import tracing
 from agentflow._hooks import Hooks
 from agentflow._invocation import Invocation, Place, Timer, Watcher, summary, with_pending
 from agentflow._streams import Watched
-from agentflow.content import Text, clean_text
-from agentflow.errors import AgentTimeout, InvalidEvent, RunError
+from agentflow.content import Part, Text, UserContent, as_parts, clean_text
+from agentflow.errors import AgentTimeout, ConfigError, InvalidEvent, RunError
 from agentflow.events import (
     Actions,
     AgentComplete,
@@ -30,6 +30,7 @@ from agentflow.events import (
     Lifecycle,
     Status,
     Usage,
+    build_event,
 )
 from agentflow.outcome import Outcome
 from agentflow.policies import Retry
@@ -74,9 +75,9 @@ class Turn(ABC):
     """What a turn is made of; agents see it as `InvocationContext`."""
 
     __slots__ = (
-        "_active", "_attempts", "_forks", "_links", "_loop", "_origins", "_parent", "_place", "_run", "_said",
-        "_services", "_span", "_start", "_state", "_stopped", "_timers", "_usage", "_watch", "agent", "began", "ended",
-        "iteration", "path", "status",
+        "_active", "_attempts", "_content", "_forks", "_hears", "_links", "_loop", "_origins", "_parent", "_place",
+        "_run", "_said", "_services", "_span", "_start", "_state", "_stopped", "_timers", "_usage", "_watch", "agent",
+        "began", "ended", "iteration", "path", "status",
     )  # fmt: skip
 
     def __init__(self, run: Invocation, services: Services, agent: Any, parent: "Turn | None") -> None:
@@ -89,6 +90,7 @@ class Turn(ABC):
         self.status: Status = "skipped"
         self._active = 0
         self._attempts = 1
+        self._hears = False
         self._forks = 0
         self._origins: dict[str, Turn] | None = None
         self._said: Event | tuple[Outcome, ...] | None = None
@@ -105,6 +107,7 @@ class Turn(ABC):
             self._span: Span = INVALID_SPAN
             self._timers: tuple[Timer, ...] = ()
             self._watch: Watched | None = None
+            self._content: tuple[Part, ...] | None = None
         else:
             self.path = f"{parent.path}.{agent.name}"
             self.iteration = parent.iteration
@@ -113,6 +116,7 @@ class Turn(ABC):
             self._span = parent._span
             self._timers = parent._timers
             self._watch = parent._watch
+            self._content = parent._content
 
     @abstractmethod
     async def emit(self, event: Event) -> None:
@@ -126,14 +130,36 @@ class Turn(ABC):
         """The context of a child's turn."""
         return type(self)(self._run, self._services, child, self)
 
-    def fork(self, child: Any, name: str, group: Group, index: int, watchers: Sequence[Watcher] = ()) -> Self:
-        """The context of a branch of a parallel group: `name` is its last segment, `index` its place in the group."""
+    def fork(
+        self, child: Any, fork: str, name: str, group: Group, index: int, watchers: Sequence[Watcher] = ()
+    ) -> Self:
+        """The context of a branch of a parallel group: `fork` and `name` are its last segments, `index` its place."""
         place = self._place
         ctx = self.derive(child)
-        ctx._place = Place(
-            (*place.segments, self.agent.name, name), ((group, index), *place.groups), (*watchers, *place.watchers)
-        )
+        ctx._place = Place((*place.segments, fork, name), ((group, index), *place.groups), (*watchers, *place.watchers))
         return ctx
+
+    def told(self, message: UserContent) -> None:
+        """It is told something of its own, as by a user; those it runs are told the same.
+
+        Raises:
+            ConfigError: No such content.
+        """
+        try:
+            self._content, self._hears = as_parts(message), True
+        except ValueError as error:
+            raise ConfigError(f"message for agent {self.path!r}: {error}") from None
+
+    async def hear(self) -> None:
+        """Put what it was told on its line."""
+        run = self._run
+        assert self._content is not None
+        event = build_event(
+            run.new_id(), run.id, run.time(), "user", self._place.branch, self.path, self.iteration, self._content
+        )
+        run.clean(event, self.path)
+        self._content = event.parts
+        await run.tell(event, self, self._place, self._timers)
 
     def beside(self, child: Any) -> Self:
         """The context of a child that runs beside others of this turn: on a branch of its own."""
@@ -245,6 +271,8 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
     end: Event | None = None
     try:
         await run.tell(begin, ctx, ctx._place, ctx._timers)
+        if ctx._hears:
+            await ctx.hear()
         if run.scheduler is not None:
             await run.scheduler.point(ctx.path, "start")
         if run.tracing is None:

@@ -152,6 +152,8 @@ PARTS: dict[str, type[Any]] = {
     cls.kind: cls for cls in (Text, Thinking, ToolCall, ToolResult, Blob, FileRef, Data, ProviderBlock)
 }
 _PART_TYPES = frozenset([*PARTS.values(), UnknownPart])
+UserContent = str | Part | Sequence[Part | str] | None
+"""What an agent may be told: text, a part, or a list of them."""
 
 
 def as_parts(value: Any) -> tuple[Part, ...]:

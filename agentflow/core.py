@@ -16,7 +16,7 @@ from agentflow._invocation import with_pending
 from agentflow._streams import Channel, Watched
 from agentflow._tree import Node, check_name
 from agentflow._turn import Turn, short, take_turn
-from agentflow.content import Part, Text, as_parts
+from agentflow.content import Part, Text, UserContent, as_parts
 from agentflow.errors import ConfigError, ContextEnded, InvalidEvent
 from agentflow.events import Actions, AgentStart, Event, Usage, build_event, copy_event
 from agentflow.models.base import ModelRequest, ModelResponse
@@ -214,13 +214,13 @@ class InvocationContext(Turn):
 
     @property
     def user_content(self) -> tuple[Part, ...]:
-        """What the user said to start this run."""
-        return self._run.user_content
+        """What the user said to start this run; below an agent that was told something of its own, that."""
+        return self._run.user_content if self._content is None else self._content
 
     @property
     def user_text(self) -> str:
         """The words of `user_content`."""
-        return "".join(part.text for part in self._run.user_content if type(part) is Text)
+        return "".join(part.text for part in self.user_content if type(part) is Text)
 
     @property
     def state(self) -> State:
@@ -365,16 +365,21 @@ class InvocationContext(Turn):
         if run.scheduler is not None:
             await run.scheduler.point(self.path, "go on")
 
-    async def run(self, child: Agent) -> Outcome:
+    async def run(self, child: Agent, *, message: UserContent = None) -> Outcome:
         """Let `child` take a turn in this one; its events go to the same stream. Returns when it has ended.
 
         The child works on this agent's branch. While one does, others that you start (from tasks of your own) each get
         a branch of their own, `child#2` and so on, which joins when it ends.
 
+        Args:
+            child: Who takes the turn.
+            message: What it is told instead of what the user said: its `user_content`, and that of those it runs. It
+                stands on its line as the user's words, right after its start.
+
         Raises:
             Exception: What the child raised. Errors of agentflow's own are `RunError`.
         """
-        ctx, start = await self._prepare(child)
+        ctx, start = await self._prepare(child, message)
         self._active += 1
         try:
             return await take_turn(ctx, start)
@@ -383,16 +388,20 @@ class InvocationContext(Turn):
             self.join_loops()
 
     @asynccontextmanager
-    async def open(self, child: Agent) -> AsyncGenerator[Watched]:
+    async def open(self, child: Agent, *, message: UserContent = None) -> AsyncGenerator[Watched]:
         """Let `child` take a turn and see its events *before* they are stored.
 
         What is passed on with `emit`, changed or not, is stored; what isn't, is not. The child goes on when the next
         event is asked for. Leaving the block stops it. Lifecycle events go their own way and can't be held back.
 
+        Args:
+            child: Who takes the turn.
+            message: What it is told; see `run`.
+
         Raises:
             Exception: What the child raised, at the next step of the iteration or on leaving the block.
         """
-        ctx, start = await self._prepare(child)
+        ctx, start = await self._prepare(child, message)
         channel = Channel(self._run.channel.new_ticket)
         watched = ctx._watch = Watched(channel)
         if self._origins is None:
@@ -475,13 +484,15 @@ class InvocationContext(Turn):
                 "don't keep ctx, and wait for tasks that use it before the agent returns"
             )
 
-    async def _prepare(self, child: Agent) -> "tuple[InvocationContext, AgentStart]":
+    async def _prepare(self, child: Agent, message: UserContent) -> "tuple[InvocationContext, AgentStart]":
         """Publish what is pending, and make a context for a child's turn."""
         self._check()
         if not isinstance(child, Agent):
             raise ConfigError(f"agent {self.path!r} can only run agents, not {short(child)}")
         await self.flush()
         ctx = self.beside(child) if self._active else self.derive(child)
+        if message is not None:
+            ctx.told(message)
         return ctx, AgentStart(child.name, type(child).__name__, own_branch=bool(self._active))
 
     def _stamp(self, event: Event) -> Event:

@@ -73,7 +73,10 @@ class History:
         self.serial = event.serial or self.serial
         record = event.lifecycle
         if record is None:
-            self._line(event).items.append(event)
+            line = self._line(event)
+            if event.author == "user" and line.attempts.get(event.path) == len(line.items):
+                line.attempts[event.path] += 1  # what an agent was told stays when it tries again
+            line.items.append(event)
         elif isinstance(record, AgentStart):
             self._start(event, record)
         elif isinstance(record, ScatterStart):

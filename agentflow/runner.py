@@ -19,7 +19,7 @@ from agentflow._invocation import Invocation, Place, Scheduler
 from agentflow._streams import Channel, clock, ticket_maker
 from agentflow._sync import SyncRun
 from agentflow._turn import Services, as_event, take_turn
-from agentflow.content import Part, as_parts
+from agentflow.content import Part, UserContent, as_parts
 from agentflow.core import Agent, InvocationContext, Plugin
 from agentflow.errors import CommitUnknown, ConfigError, PluginError, RunNotFound, SessionBusy
 from agentflow.events import Actions, AgentStart, Event, build_event
@@ -38,7 +38,6 @@ from agentflow.services.sessions import SessionKey, SessionService
 
 logger = logging.getLogger(__name__)
 
-Message = str | Part | Sequence[Part | str] | None
 OnBusy = Literal["wait", "reject"]
 
 _KEPT = 256
@@ -221,7 +220,7 @@ class Runner:
 
     def run(
         self,
-        message: Message = None,
+        message: UserContent = None,
         *,
         user_id: str = "user",
         session_id: str | None = None,
@@ -284,7 +283,7 @@ class Runner:
 
     def run_sync(
         self,
-        message: Message = None,
+        message: UserContent = None,
         *,
         user_id: str = "user",
         session_id: str | None = None,

@@ -15,11 +15,12 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from agentflow._invocation import Scheduler
+from agentflow.content import UserContent
 from agentflow.core import Agent
 from agentflow.errors import AgentflowError, ConfigError
 from agentflow.events import Event
 from agentflow.run import RunResult
-from agentflow.runner import Message, Runner
+from agentflow.runner import Runner
 from agentflow.testing.clock import FakeClock, counting_ids
 
 logger = logging.getLogger(__name__)
@@ -255,7 +256,7 @@ async def explore(
     check: Check,
     *,
     seeds: Iterable[int] = range(500),
-    message: Message = "go",
+    message: UserContent = "go",
     lookahead: int = 0,
     may_fail: tuple[type[Exception], ...] = (),
     time_limit: float = 10.0,
@@ -299,7 +300,7 @@ async def explore(
 async def _run_once(
     target: Agent | Callable[[Scheduler], Runner],
     scheduler: SeededScheduler,
-    message: Message,
+    message: UserContent,
     lookahead: int,
     may_fail: tuple[type[Exception], ...],
     time_limit: float,

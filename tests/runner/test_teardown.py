@@ -35,7 +35,7 @@ def clings(name: str, seconds: float) -> Agent:
 async def stop_at_first_words(runner: Runner):
     async with runner.run("go", session_id="s") as run:
         async for event in run:
-            if event.text:
+            if event.author == "a" and event.text:
                 break
     return run
 

@@ -1,0 +1,398 @@
+"""A group of branches at work: what `ParallelAgent`, every pattern and parallel calls are made of."""
+
+import os
+import platform
+import time
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from contextvars import Context, copy_context
+from functools import partial
+from heapq import heapify, heappop, heappush
+
+import anyio
+from anyio.abc import TaskGroup
+from opentelemetry.trace import SpanContext
+
+from agentflow._invocation import Watcher, summary
+from agentflow._streams import Ticket
+from agentflow._turn import outcome_of, take_turn
+from agentflow.content import UserContent
+from agentflow.core import Agent, InvocationContext
+from agentflow.errors import ConfigError, LimitExceeded, PluginError, ServiceError
+from agentflow.events import Actions, AgentParallelStart, Event, GatherComplete, ScatterStart
+from agentflow.outcome import Outcome
+from agentflow.state import Group, OnConflict, reducing
+
+FATAL = (LimitExceeded, PluginError, ServiceError)
+"""Failures of the run rather than of a branch: no policy collects them."""
+
+_HOST = os.uname().nodename if hasattr(os, "uname") else platform.node()
+
+
+def fatal(error: BaseException | None) -> bool:
+    """Whether it is a failure of the run; of a group, whether one in it is."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(fatal(one) for one in error.exceptions)
+    return isinstance(error, FATAL)
+
+
+class Branch:
+    """One branch of a group.
+
+    Attributes:
+        agent: Who takes its turn on it.
+        name: Its last segment, unique in the group: the agent's name, `name#2` for a second branch of that name.
+        index: Its place in the order of declaration, from 0.
+        outcome: How it ended; `None` until then.
+        lost: It was still at work when the group was settled: its words are hidden from what follows.
+    """
+
+    __slots__ = ("agent", "ctx", "index", "lost", "message", "name", "outcome", "queued", "scope", "timeout")
+
+    def __init__(self, agent: Agent, name: str, index: int, message: UserContent, timeout: float | None) -> None:
+        self.agent = agent
+        self.name = name
+        self.index = index
+        self.message = message
+        self.timeout = timeout
+        self.ctx: InvocationContext | None = None
+        self.outcome: Outcome | None = None
+        self.scope: anyio.CancelScope | None = None
+        self.queued: tuple[float, int] | None = None
+        self.lost = False
+
+
+class Branches:
+    """A parallel group of the agent that `ctx` belongs to. Open it, add branches at any time, hear of each end.
+
+    ```python
+    async with Branches(ctx, max_concurrency=8).open() as group:
+        for chunk in chunks:
+            group.add(mapper, message=chunk)
+        while (branch := await group.next()) is not None:
+            ...  # branch.outcome
+    ```
+
+    Each branch is isolated as those of a `ParallelAgent` are, and leaving the block waits for all of them; when it has
+    been left, what they said can be seen by whatever follows. A branch that fails fails nobody else: its error is in
+    its outcome. But a run out of budget, and a store or a plugin that fails, end the group and are raised on leaving.
+
+    Args:
+        ctx: The context of who directs.
+        name: Segment of the group in the branches' names; by default the agent's name. A second group in one turn
+            needs another, for instance `"team#2"`.
+        agents: Those known from the start, for the event that opens the group.
+        task: What they are to do, for that event; by default the user's words.
+        max_concurrency: How many may run at the same time; `None` means all. Who waits is started by priority, then in
+            order of declaration.
+        timeout: Seconds for each branch, from its start, where `add` says nothing else.
+        on_conflict: See `ParallelAgent`.
+        watchers: Told of each event of a branch.
+        keep: Whether outcomes are kept until the end. If not, a branch is forgotten when `next` has given it, so a
+            group of any size takes the memory of those at work; the event that closes it then only counts.
+    """
+
+    def __init__(
+        self,
+        ctx: InvocationContext,
+        *,
+        name: str | None = None,
+        agents: Sequence[Agent] = (),
+        task: str | None = None,
+        max_concurrency: int | None = None,
+        timeout: float | None = None,
+        on_conflict: OnConflict = "last",
+        watchers: Sequence[Watcher] = (),
+        keep: bool = True,
+    ) -> None:
+        self.ctx = ctx
+        self.name = name or ctx.agent.name
+        self.agents = agents
+        self.task = task
+        self.max_concurrency = max_concurrency
+        self.timeout = timeout
+        self.group = Group(self.name, on_conflict)
+        self.branches: dict[int, Branch] = {}
+        self.total = 0
+        self.failed = False
+        self.settled = False  # what counts is decided: who still runs has lost
+        self.broken: Exception | None = None  # what ended the group, if it was not a branch
+        self._watchers = watchers
+        self._keep = keep
+        self._scoped = True  # each branch can be cancelled by itself
+        self._names: dict[str, int] = {}
+        self._waiting: list[tuple[float, int, Branch]] = []
+        self._running = 0
+        self._ended: deque[Branch] = deque()
+        self._asking: Ticket | None = None
+        self._tally: Counter[str] = Counter()
+        self._worker = f"{_HOST}:{os.getpid()}"
+        self._began = ctx._run.now()
+        self._began_ns = 0
+        self._context: Context | None = None
+        self._tasks: TaskGroup | None = None
+
+    # For who directs
+
+    @asynccontextmanager
+    async def open(self) -> "AsyncGenerator[Branches]":
+        """Tell that the group begins, and let branches be added; at the end wait for all, and tell what came of it.
+
+        Raises:
+            Exception: What the block raised; the branches are cancelled first. What ended the run, of a branch.
+        """
+        ctx, run = self.ctx, self.ctx._run
+        names = [agent.name for agent in self.agents]
+        await ctx.flush()
+        opened = ctx.lifecycle(
+            ScatterStart(
+                self.name, len(names), names, summary(ctx.user_text if self.task is None else self.task), self.timeout,
+                self.max_concurrency,
+            )
+        )  # fmt: skip
+        closed: Event | None = None
+        directing: Exception | None = None
+        try:
+            await run.tell(opened, ctx, ctx._place, ctx._timers)
+            self._began, self._began_ns = run.now(), time.time_ns()
+            self._context = copy_context()
+            async with anyio.create_task_group() as self._tasks:
+                try:
+                    yield self
+                except Exception as error:  # raised again below, outside of the task group, as itself
+                    directing = error
+                    self.failed = True
+                    self._stop_all(type(error).__name__)
+            ctx.join_loops()
+            actions = self.fold()
+            ctx._said, ctx._links = self.results(), self._spans()
+            closed = ctx.lifecycle(self._gather(hidden=not self.failed), actions)
+            await run.tell(closed, ctx, ctx._place, ctx._timers, wait=not self.failed)
+        except BaseException as error:  # noqa: ASYNC103 - raised, or what the block had raised before
+            # Cancelled from outside, or the store failed: how the group ended is told with the cancelled turns.
+            how = f"{type(error).__name__}" if isinstance(error, Exception) else "cancelled"
+            self.group.reason = self.group.reason or run.reason or how
+            if opened.serial is not None and (closed is None or closed.serial is None):
+                ctx._said = self.results()
+                ctx.tell_later(partial(self._gather, hidden=False))
+            if directing is None and self.failed:
+                self.raise_failures()
+            if directing is None or not isinstance(error, Exception):
+                raise
+        if directing is not None:
+            raise directing
+        if self.failed:
+            self.raise_failures()
+
+    def add(
+        self,
+        agent: Agent,
+        *,
+        name: str | None = None,
+        message: UserContent = None,
+        timeout: float | None = None,
+        priority: float = 0,
+    ) -> Branch:
+        """A branch more; it starts when there is room.
+
+        Args:
+            agent: Who takes its turn on it. One agent may have any number of branches.
+            name: By default the agent's; an ordinal is added where it is taken.
+            message: What it is told instead of what the user said; see `InvocationContext.run`.
+            timeout: Seconds from its start.
+            priority: Among those that wait for room the highest is first, then the earliest.
+        """
+        if self._tasks is None:
+            raise ConfigError(f"the group {self.name!r} is not open: async with Branches(...).open() as group")
+        name = name or agent.name
+        count = self._names[name] = self._names.get(name, 0) + 1
+        if count > 1:
+            name = f"{name}#{count}"
+        branch = Branch(agent, name, self.total, message, self.timeout if timeout is None else timeout)
+        self.branches[self.total] = branch
+        self.total += 1
+        if self.max_concurrency is None or self._running < self.max_concurrency:
+            self._start(branch)
+        else:
+            branch.queued = (self.ctx._run.now(), time.time_ns())
+            heappush(self._waiting, (-priority, branch.index, branch))
+        return branch
+
+    async def next(self) -> Branch | None:
+        """The next branch that has ended, in the order of ending; `None` when all have, or the group was stopped."""
+        while not self._ended:
+            if not self._running and (not self._waiting or self.group.reason):
+                return None
+            self._asking = self.ctx._run.channel.new_ticket()
+            try:
+                await self._asking
+            finally:
+                self._asking = None
+        branch = self._ended.popleft()
+        if not self._keep:
+            self._forget(branch)
+        return branch
+
+    def cancel(self, branch: Branch) -> None:
+        """Stop one branch; `next` gives it when it has ended. One that waits for room never starts: it is skipped."""
+        if branch.scope is not None:
+            branch.scope.cancel()
+        elif branch.outcome is None:
+            self._waiting = [entry for entry in self._waiting if entry[2] is not branch]
+            heapify(self._waiting)
+            branch.outcome = self._skipped(branch)
+            self.ended(branch)
+
+    def stop(self, reason: str) -> None:
+        """Enough: cancel what is at work, start nothing more. What was cut short is hidden from what follows."""
+        if not self.group.reason:
+            self.group.reason, self.settled = reason, True
+            for branch in self.branches.values():
+                if branch.scope is not None and branch.outcome is None:
+                    branch.scope.cancel()
+
+    # What a kind of group decides
+
+    def ended(self, branch: Branch) -> None:
+        """A branch has ended, and its terminal event is stored."""
+        if branch.outcome is not None and fatal(branch.outcome.error):
+            self.failed = True
+            self._stop_all(f"{branch.name} failed")
+        self._ended.append(branch)
+        if self._asking is not None and not self._asking.done():
+            self._asking.set_result(None)
+
+    def hides(self, branch: Branch, outcome: Outcome) -> bool:
+        """Whether what it said is hidden from what follows."""
+        return branch.lost and not outcome.ok
+
+    def failures(self) -> list[Exception]:
+        """What is raised when the group has failed."""
+        errors = [branch.outcome.error for branch in self.branches.values() if branch.outcome is not None]
+        return [error for error in errors if isinstance(error, Exception) and fatal(error)]
+
+    # How it is done
+
+    def _start(self, branch: Branch) -> None:
+        """In a copy of the group's context, not that of the branch that made room."""
+        if self.group.reason:
+            return
+        self._running += 1
+        if self._scoped:
+            branch.scope = anyio.CancelScope()
+        assert self._context is not None and self._tasks is not None
+        self._context.run(
+            partial(self._tasks.start_soon, self._run_branch, branch, name=f"{self.ctx.path}.{branch.name}")
+        )
+
+    async def _run_branch(self, branch: Branch) -> None:
+        agent = branch.agent
+        if self.settled:  # before this task had its first step
+            outcome = self._skipped(branch)
+        else:
+            ctx = branch.ctx = self.ctx.fork(agent, self.name, branch.name, self.group, branch.index, self._watchers)
+            if branch.message is not None:
+                ctx.told(branch.message)
+            start = AgentParallelStart(agent.name, type(agent).__name__, step_id=ctx.path, worker_id=self._worker)
+            if branch.queued is not None:
+                self._tell_queue(branch.queued, ctx, start)
+            try:
+                if branch.scope is None:
+                    outcome = await take_turn(ctx, start, timeout=branch.timeout)
+                else:
+                    with branch.scope:
+                        await take_turn(ctx, start, timeout=branch.timeout)
+                    branch.lost = self.settled and ctx.status != "ok"
+                    outcome = outcome_of(ctx, None)
+            except Exception as error:
+                outcome = outcome_of(ctx, error)
+        self._running -= 1
+        branch.outcome = outcome  # that of a branch cancelled with the group is made when the group ends
+        self.ended(branch)
+        if self._waiting and not self.group.reason:
+            self._start(heappop(self._waiting)[2])
+
+    def _tell_queue(self, queued: tuple[float, int], ctx: InvocationContext, start: AgentParallelStart) -> None:
+        run, (since, since_ns) = self.ctx._run, queued
+        start.queue_ms = round((run.now() - since) * 1000, 3)
+        if run.tracing is not None:
+            run.tracing.queued(start.agent_name, ctx._span, since_ns, time.time_ns(), ctx.branch)
+
+    def _stop_all(self, reason: str) -> None:
+        self.group.reason = self.group.reason or reason
+        assert self._tasks is not None
+        self._tasks.cancel_scope.cancel()
+
+    def _forget(self, branch: Branch) -> None:
+        assert branch.outcome is not None
+        if self.branches.pop(branch.index, None) is not None:
+            self._tally[branch.outcome.status] += 1
+            if not branch.outcome.ok:
+                self.group.forget(branch.index)
+
+    def _skipped(self, branch: Branch) -> Outcome:
+        segments = (*self.ctx._place.segments, self.name, branch.name)
+        return Outcome(agent=branch.agent.name, branch=".".join(segments), status="skipped")
+
+    def results(self) -> tuple[Outcome, ...]:
+        """The outcomes of all branches that are kept, in the order of declaration; who didn't end was cancelled."""
+        run = self.ctx._run
+        results = []
+        for branch in self.branches.values():
+            outcome = branch.outcome
+            if outcome is None and branch.ctx is not None:
+                outcome = outcome_of(branch.ctx, None)
+                branch.lost = self.settled
+            elif outcome is None:
+                outcome = self._skipped(branch)
+            branch.outcome = run.outcomes[outcome.branch] = outcome
+            results.append(outcome)
+        return tuple(results)
+
+    def _spans(self) -> tuple[SpanContext, ...]:
+        if self.ctx._run.tracing is None:
+            return ()
+        contexts = [branch.ctx for branch in self.branches.values() if branch.ctx is not None]
+        return tuple(ctx._span.get_span_context() for ctx in contexts)
+
+    def fold(self) -> Actions | None:
+        """What the branches that went well brought to keys with a reducer, on top of what was there."""
+        run, groups = self.ctx._run, self.ctx._place.groups
+        if not self.group.contributions or self.failed:
+            return None
+        failed = {branch.index for branch in self.branches.values() if branch.outcome is None or not branch.outcome.ok}
+        folded = self.group.fold([index for index in self.group.contributions if index not in failed])
+        for key, value in folded.items():
+            if reducing(groups, key) is None and key in run.state:
+                folded[key] = self.group.join(key, run.state[key], value)
+        return Actions(folded) if folded else None
+
+    def _gather(self, *, hidden: bool) -> GatherComplete:
+        results = list(zip(self.branches.values(), self.results(), strict=True))
+        tally = self._tally + Counter(outcome.status for _, outcome in results)
+        return GatherComplete(
+            self.name,
+            self.total,
+            successful=tally["ok"],
+            failed=tally["error"] + tally["timeout"],
+            cancelled=tally["cancelled"],
+            skipped=tally["skipped"],
+            total_time_ms=round((self.ctx._run.now() - self._began) * 1000, 3),
+            gathered_results=[branch.name for branch, outcome in results if outcome.ok],
+            outcomes={branch.name: outcome.status for branch, outcome in results},
+            hidden=[outcome.branch for branch, outcome in results if hidden and self.hides(branch, outcome)],
+            reason=self.group.reason,
+        )
+
+    def raise_failures(self) -> None:
+        """Raise what made the group fail: a lone failure as itself, several as a group.
+
+        Raises:
+            Exception: That.
+        """
+        errors = [self.broken] if self.broken is not None else []
+        errors += self.failures()
+        if len(errors) == 1:
+            raise errors[0]
+        raise ExceptionGroup(f"{len(errors)} branches of {self.ctx.agent.name!r} failed", errors)
