@@ -1,20 +1,31 @@
 """Sessions, artifacts and memory that live as long as the process."""
 
-import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
 from agentflow.content import clean_json
-from agentflow.errors import ConfigError, ServiceError, SessionExists, SessionNotFound, StaleSession
+from agentflow.errors import ServiceError
 from agentflow.events import Event
 from agentflow.services.artifacts import USER, Artifact, ArtifactService, Content, check_filename, read_content
 from agentflow.services.memory import MemoryHit, MemoryService
-from agentflow.services.sessions import Session, SessionInfo, SessionKey, SessionService
+from agentflow.services.sessions import (
+    InOrder,
+    Session,
+    SessionInfo,
+    SessionKey,
+    SessionService,
+    check_key,
+    check_serial,
+    check_title,
+    no_session,
+    session_exists,
+    stale,
+)
 from agentflow.state import TEMP
 
 APP_STATE, USER_STATE = "app:", "user:"
@@ -22,9 +33,11 @@ APP_STATE, USER_STATE = "app:", "user:"
 
 @dataclass(slots=True)
 class _Record:
+    initial: dict[str, Any]
     state: dict[str, Any]
     created_at: float
     changed: int
+    title: str = ""
     events: list[Event] = field(default_factory=list)
     seqs: dict[str, dict[str, int]] = field(default_factory=dict)
 
@@ -36,6 +49,16 @@ class _Record:
 def _check_fresh(event: Event) -> None:
     if event.partial or event.serial is not None:
         raise ServiceError(f"event {event.id!r} is {'partial' if event.partial else 'stored already'}: not appended")
+
+
+def _check_version(key: SessionKey, record: _Record, expected: int | None) -> None:
+    version = len(record.events)
+    if expected is not None and expected != version:
+        raise stale(key, expected, version)
+
+
+def _shared(name: str) -> bool:
+    return name.startswith((APP_STATE, USER_STATE))
 
 
 class InMemorySessionService(SessionService):
@@ -58,14 +81,16 @@ class InMemorySessionService(SessionService):
         """Make a session; see `SessionService.create`."""
         key = SessionKey(*check_key(app_name, user_id, session_id))
         initial = clean_json(dict(state), "the session's first state")[0] if state else {}
-        if key in self._records:
-            raise SessionExists(f"session {key.session_id!r} of user {user_id!r} in {app_name!r} is there already")
+        self._check_free(key)
         now = self._time()
-        record = self._records[key] = _Record({}, now, self._next_change())
+        record = self._records[key] = _Record({}, {}, now, self._next_change())
         self._apply(key, record, initial, ())
-        return Session(key=key, state=self._state(key, record), version=0, created_at=now, updated_at=now)
+        record.initial = deepcopy(record.state)
+        return Session(**self._info(key, record))
 
-    async def get(self, key: SessionKey, *, recent: int | None = None, after: int | None = None) -> Session | None:
+    async def get(
+        self, key: SessionKey, *, recent: int | None = None, after: int | None = None, limit: int | None = None
+    ) -> Session | None:
         """Read a session; see `SessionService.get`."""
         record = self._records.get(key)
         if record is None:
@@ -74,48 +99,76 @@ class InMemorySessionService(SessionService):
         first = min(after, count) if after is not None and after > 0 else 0
         if recent is not None:
             first = max(first, count - max(recent, 0))
-        return Session(
-            key=key,
-            state=self._state(key, record),
-            version=count,
-            created_at=record.created_at,
-            updated_at=record.updated_at,
-            events=record.events[first:],
-        )
+        last = count if limit is None else first + max(limit, 0)
+        return Session(**self._info(key, record), events=record.events[first:last])
 
-    async def list(self, app_name: str, user_id: str | None = None) -> Sequence[SessionInfo]:
-        """The sessions of an app or a user; see `SessionService.list`."""
-        mine = [(key, record) for key, record in self._records.items()
-                if key.app_name == app_name and user_id in (None, key.user_id)]  # fmt: skip
-        mine.sort(key=lambda item: item[1].changed, reverse=True)
-        return [
-            SessionInfo(
-                key=key,
-                state=self._state(key, record),
-                version=len(record.events),
-                created_at=record.created_at,
-                updated_at=record.updated_at,
-            )
-            for key, record in mine
+    async def list(
+        self,
+        app_name: str | None = None,
+        user_id: str | None = None,
+        *,
+        limit: int | None = None,
+        before: int | None = None,
+    ) -> Sequence[SessionInfo]:
+        """Sessions, the one changed last first; see `SessionService.list`."""
+        mine = [
+            (key, record)
+            for key, record in self._records.items()
+            if app_name in (None, key.app_name)
+            and user_id in (None, key.user_id)
+            and (before is None or record.changed < before)
         ]
+        mine.sort(key=lambda item: item[1].changed, reverse=True)
+        page = mine if limit is None else mine[: max(limit, 0)]
+        return [SessionInfo(**self._info(key, record)) for key, record in page]
 
-    async def delete(self, key: SessionKey) -> None:
+    async def rename(self, key: SessionKey, title: str) -> None:
+        """Give a session a title; see `SessionService.rename`."""
+        record = self._known(key)
+        record.title = check_title(title)
+        record.changed = self._next_change()
+
+    async def delete(self, key: SessionKey, *, expected_version: int | None = None) -> None:
         """Remove a session; see `SessionService.delete`."""
-        self._records.pop(key, None)
+        record = self._records.get(key)
+        if record is not None:
+            _check_version(key, record, expected_version)
+            del self._records[key]
+
+    async def rewind(self, key: SessionKey, to: int) -> None:
+        """Remove what came after an event; see `SessionService.rewind`."""
+        record = self._known(key)
+        check_serial(SessionInfo(**self._info(key, record)), to, "rewind")
+        kept = _Record(record.initial, deepcopy(record.initial), record.created_at, self._next_change(), record.title)
+        for event in record.events[:to]:
+            self._add(key, kept, event)
+        self._records[key] = kept
+
+    async def restore(self, info: SessionInfo, events: AsyncIterable[Event] | Iterable[Event]) -> None:
+        """Put a whole session there; see `SessionService.restore`."""
+        key = SessionKey(*check_key(*info.key))
+        self._check_free(key)
+        initial = clean_json(dict(info.initial), "the session's first state")[0]
+        record = _Record(initial, deepcopy(initial), info.created_at, 0, check_title(info.title))
+        async for event in InOrder(events):
+            self._add(key, record, event)
+        self._check_free(key)
+        for name, value in clean_json(dict(info.state), "the session's state")[0].items():
+            if name.startswith((APP_STATE, USER_STATE)):
+                home, short = self._home(key, record, name)
+                home.setdefault(short, value)
+        record.changed = self._next_change()
+        self._records[key] = record
 
     async def append(self, key: SessionKey, events: Sequence[Event], *, expected_version: int | None = None) -> None:
         """Commit events; see `SessionService.append`. Never suspends."""
         record = self._records.get(key)
         if record is None:
-            raise SessionNotFound(f"there is no session {key.session_id!r} of user {key.user_id!r} in {key.app_name!r}")
+            raise no_session(key)
         log = record.events
         serial = len(log)
         if expected_version is not None and expected_version != serial:
-            raise StaleSession(
-                f"session {key.session_id!r} has version {serial}, not {expected_version}: read it again, then write",
-                expected=expected_version,
-                actual=serial,
-            )
+            _check_version(key, record, expected_version)
         if len(events) > 1:
             for event in events:
                 _check_fresh(event)
@@ -137,6 +190,36 @@ class InMemorySessionService(SessionService):
             if actions is not None:
                 self._apply(key, record, actions.state_delta, actions.state_removed)
         record.changed = self._next_change()
+
+    def _known(self, key: SessionKey) -> _Record:
+        record = self._records.get(key)
+        if record is None:
+            raise no_session(key)
+        return record
+
+    def _check_free(self, key: SessionKey) -> None:
+        if key in self._records:
+            raise session_exists(key)
+
+    def _info(self, key: SessionKey, record: _Record) -> dict[str, Any]:
+        return {
+            "key": key,
+            "state": self._state(key, record),
+            "version": len(record.events),
+            "created_at": record.created_at,
+            "updated_at": record.updated_at,
+            "title": record.title,
+            "initial": deepcopy(record.initial),
+            "changed": record.changed,
+        }
+
+    def _add(self, key: SessionKey, record: _Record, event: Event) -> None:
+        """Take in an event that has its numbers already."""
+        record.events.append(event)
+        record.seqs.setdefault(event.invocation_id, {})[event.branch] = event.seq or 0
+        if event.actions is not None:
+            delta = {name: value for name, value in event.actions.state_delta.items() if not _shared(name)}
+            self._apply(key, record, delta, [name for name in event.actions.state_removed if not _shared(name)])
 
     def _next_change(self) -> int:
         self._changes += 1
@@ -257,17 +340,3 @@ class InMemoryMemoryService(MemoryService):
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(re.findall(r"\w+", text.lower()))
-
-
-def check_key(app_name: str, user_id: str, session_id: str | None) -> tuple[str, str, str]:
-    """The three names of a session, a new id where it is `None`.
-
-    Raises:
-        ConfigError: One is empty or no string.
-    """
-    if session_id is None:
-        session_id = os.urandom(16).hex()
-    for what, value in (("app_name", app_name), ("user_id", user_id), ("session_id", session_id)):
-        if not isinstance(value, str) or not value.strip():
-            raise ConfigError(f"a session needs {what}: a string that isn't empty, not {value!r}")
-    return app_name, user_id, session_id
