@@ -15,6 +15,7 @@ from agentflow.events import (
     Event,
     GatherComplete,
     LoopIteration,
+    ScatterStart,
     Usage,
 )
 from agentflow.timeline.words import said
@@ -91,7 +92,8 @@ class Turn:
         usage: What models charged for it, its children aside.
         calls: Its tools.
         marks: What it said and did, if the timeline keeps words.
-        skipped: Names of its branches that never began.
+        declared: Names of its branches, in order.
+        skipped: Those of them that never began.
         busy: When its children were at work, as (from, to), in order.
         children: The turns that it gave, in the order in which they began.
     """
@@ -117,6 +119,7 @@ class Turn:
     attempts: list[Attempt] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
+    declared: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     busy: list[tuple[float, float]] = field(default_factory=list)
     children: list["Turn"] = field(default_factory=list, repr=False)
@@ -193,6 +196,7 @@ class Timeline:
             AgentParallelStart: self._start,
             AgentComplete: self._complete,
             AgentParallelComplete: self._complete,
+            ScatterStart: self._scatter,
             GatherComplete: self._gather,
         }
 
@@ -336,6 +340,11 @@ class Timeline:
                 parent.busy.append((parent._since, parent._until))
         self.work += turn.own
 
+    def _scatter(self, event: Event, record: ScatterStart) -> None:
+        turn = self._open.get((event.path, event.branch))
+        if turn is not None:
+            turn.declared += record.agent_names
+
     def _gather(self, event: Event, record: GatherComplete) -> None:
         turn = self._open.get((event.path, event.branch))
         if turn is None:
@@ -388,14 +397,13 @@ class Timeline:
         if type(record) is LoopIteration:
             most = f" of {record.max_iterations}" if record.max_iterations is not None else ""
             self._mark(turn, event, "iteration", f"{record.iteration}{most}")
-        elif record.name != "scatter_start":
+        else:
             self._mark(turn, event, record.name, getattr(record, "final_result_summary", ""), True)
 
     def _mark(self, turn: Turn, event: Event, kind: str, words: str, bare: bool = False) -> None:
         if words or bare:
             words = words if len(words) <= self._words else words[: self._words] + "…"
             turn.marks.append(Mark(event.timestamp, kind, words, event.serial or 0))
-
 
 
 def _try_again(turn: Turn, now: float, record: AgentStart) -> None:

@@ -177,9 +177,9 @@ function round(to, x, y, width, height, radius) {
 function segments(to, turn, y, x, right) {
   const colour = css[state(turn)], tall = 12, top = y + 6;
   for (const [kind, began, ended] of turn.pieces) {
-    const left = x(began), end = kind === "own" ? Math.max(x(ended), left + LEAST) : x(ended);
+    const left = x(began), end = kind === "own" || kind === "failed" ? Math.max(x(ended), left + LEAST) : x(ended);
     if (end < 0) continue;
-    if (kind === "own") { to.fillStyle = colour; round(to, left, top, end - left, tall, 3); to.fill(); }
+    if (kind === "own" || kind === "failed") { to.fillStyle = kind === "own" ? colour : css.error; round(to, left, top, end - left, tall, 3); to.fill(); }
     else if (kind === "children") { to.fillStyle = colour; to.globalAlpha *= .6; to.fillRect(left, top + 5, end - left, 3); to.globalAlpha /= .6; }
     else if (kind === "queue") { hatch(to, left, top, end - left, tall); }
     else { to.strokeStyle = css.cancelled; to.lineWidth = 2; to.setLineDash([4, 3]); to.beginPath(); to.moveTo(left, top + 6); to.lineTo(end, top + 6); to.stroke(); to.setLineDash([]); }

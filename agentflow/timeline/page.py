@@ -9,8 +9,7 @@ from typing import Any
 
 from agentflow.timeline.model import Timeline
 from agentflow.timeline.records import record
-from agentflow.timeline.rows import rows
-from agentflow.timeline.text import pieces
+from agentflow.timeline.rows import pieces, rows
 from agentflow.timeline.words import clean, duration
 
 _STEPS = 1_000
@@ -28,9 +27,9 @@ def to_html(timelines: Sequence[Timeline]) -> str:
     """
     shown = [timeline for timeline in timelines if timeline.turns] or list(timelines)
     data = json.dumps([_run(timeline) for timeline in shown], ensure_ascii=False, separators=(",", ":"))
-    title = " · ".join(
-        [shown[-1].turns[0].name if shown[-1].turns else "run", shown[-1].status or "unfinished", duration(shown[-1].wall)]
-    )
+    last = shown[-1]
+    name = last.root.name if last.root is not None else "run"
+    title = f"{name} · {last.status or 'unfinished'} · {duration(last.wall)}"
     parts = {
         "TITLE": html.escape(title),
         "STYLE": _file("page.css"),
@@ -90,13 +89,13 @@ def _load(timeline: Timeline, zero: float, end: float) -> list[tuple[float, int]
     starts, ends = [], []
     for turn in timeline.turns:
         for kind, began, ended in pieces(turn):
-            if kind == "own":
-                starts.append((began, 1))
-                ends.append((max(ended, began), -1))
+            if kind in ("own", "failed"):
+                starts.append((round(began, 6), 1))
+                ends.append((round(max(ended, began), 6), -1))
     width = max(end - zero, 1e-6) / _STEPS
     steps: list[tuple[float, int]] = []
     count = place = most = 0
-    for time, change in merge(sorted(starts), sorted(ends), key=lambda step: (step[0], -step[1])):
+    for time, change in merge(sorted(starts), sorted(ends), key=lambda step: step):
         now = int((time - zero) / width)
         if now != place:
             steps.append((round(place * width, 6), most))

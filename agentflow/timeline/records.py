@@ -76,7 +76,9 @@ def record(turn: Turn, zero: float, *, marks: bool = True) -> dict[str, Any]:
             for mark in turn.marks
         ]
     always = ("status", "branch", "began", "ended", "own")
-    return {name: value for name, value in fields.items() if name in always or value not in (None, "", 0, False, [], {})}
+    return {
+        name: value for name, value in fields.items() if name in always or value not in (None, "", 0, False, [], {})
+    }
 
 
 def words_of(error: ErrorInfo | None) -> str:

@@ -41,14 +41,14 @@ class Row:
         tries = sum(turn.tries for turn in turns)
         if tries > len(turns):
             notes.append(f"{tries - len(turns)} retried" if len(turns) > 1 else f"attempt {tries}")
-        queued = sum(turn.queued for turn in turns)
-        if queued >= 0.0005:
-            notes.append(f"queued {duration(queued)}")
         failed = next((turn for turn in reversed(turns) if turn.error is not None), None)
         if failed is not None and failed.error is not None:
             notes.append(one_line(f"{failed.error.type}: {failed.error.message}".removesuffix(": ")))
         elif turns and turns[-1].reason:
             notes.append(one_line(turns[-1].reason))
+        queued = sum(turn.queued for turn in turns)
+        if queued >= 0.0005:
+            notes.append(f"queued {duration(queued)}")
         return notes
 
 
@@ -64,10 +64,14 @@ def rows(timeline: Timeline) -> list[Row]:
             (parent.children if parent is not None else roots).append(row)
         row.turns.append(turn)
     for row in found.values():
-        missing = {name: None for turn in row.turns for name in turn.skipped}
-        if missing:
-            there = {child.label for child in row.children}
-            row.children += [Row(name, row.depth + 1) for name in missing if name not in there]
+        there = {child.label for child in row.children}
+        missing = {name: None for turn in row.turns for name in turn.skipped if name not in there}
+        row.children += [Row(name, row.depth + 1) for name in missing]
+        declared = [name for turn in row.turns for name in turn.declared]
+        if declared:
+            order = {name: place for place, name in reversed(list(enumerate(declared)))}
+            last = len(declared)
+            row.children.sort(key=lambda child: order.get(child.label, order.get(child.label.partition("#")[0], last)))
     return list(_flat(roots))
 
 
@@ -103,3 +107,28 @@ def moment(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} m" + (f" {rest:02} s" if rest else "")
     return f"{minutes // 60} h" + (f" {minutes % 60:02} m" if minutes % 60 else "")
+
+
+def pieces(turn: Turn) -> list[tuple[str, float, float]]:
+    """What a turn's time went into, in order, as (what, from, to).
+
+    `queue` before it began; then `own` work, `failed` work (of an attempt that failed), its `children` at work, and the
+    waits before a `retry`.
+    """
+    found = [("queue", turn.began - turn.queued, turn.began)] if turn.queued else []
+    waits = [
+        ("retry", before.ended, after.began)
+        for before, after in zip(turn.attempts, turn.attempts[1:], strict=False)
+        if before.ended is not None
+    ]
+    apart = sorted([*(("children", began, ended) for began, ended in turn.busy), *waits], key=lambda piece: piece[1])
+    tried = turn.attempts[-1].began if turn.attempts else turn.began
+    now = turn.began
+    for kind, began, ended in apart:
+        if began > now:
+            found.append(("own" if now >= tried else "failed", now, began))
+        found.append((kind, max(began, now), max(ended, now)))
+        now = max(now, ended)
+    if turn.ended > now or not apart:
+        found.append(("own", now, turn.ended))
+    return found

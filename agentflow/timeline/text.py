@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from unicodedata import combining, east_asian_width
 
-from agentflow.timeline.model import Timeline, Turn
-from agentflow.timeline.rows import Row, moment, rows, ticks
+from agentflow.timeline.model import Timeline
+from agentflow.timeline.rows import Row, moment, pieces, rows, ticks
 from agentflow.timeline.words import clean, duration, plural
 
 Words = list[tuple[str, str]]
@@ -18,8 +18,8 @@ STYLES = {
     "skipped": "dim",
     "unfinished": "cyan",
 }
-_LINES = {"own": ("━", "="), "children": ("─", "-"), "retry": ("╌", "~"), "queue": ("·", ".")}
-_RANK = {"": 0, "queue": 1, "children": 2, "retry": 3, "own": 4}
+_LINES = {"own": ("━", "="), "failed": ("━", "x"), "children": ("─", "-"), "retry": ("╌", "~"), "queue": ("·", ".")}
+_RANK = {"": 0, "queue": 1, "children": 2, "retry": 3, "failed": 4, "own": 5}
 _TIME = 9
 _LEAST = 16
 """Columns that bars need to say anything."""
@@ -140,7 +140,8 @@ def _bar(row: Row, bars: int, start: float, end: float, ascii: bool) -> Words:  
 
     for turn in row.turns:
         for kind, began, ended in pieces(turn):
-            draw(began, ended, kind, "dim" if kind == "queue" else STYLES.get(turn.status or "unfinished", ""))
+            style = {"queue": "dim", "failed": "red", "retry": "yellow"}.get(kind)
+            draw(began, ended, kind, style or STYLES.get(turn.status or "unfinished", ""))
     words: Words = []
     for kind, style in zip(cells, styles, strict=True):
         char = _LINES[kind][ascii] if kind else " "
@@ -149,26 +150,6 @@ def _bar(row: Row, bars: int, start: float, end: float, ascii: bool) -> Words:  
         else:
             words.append((char, style))
     return words
-
-
-def pieces(turn: Turn) -> list[tuple[str, float, float]]:
-    """What a turn's time went into, in order: `queue`, `own` work, `children` at work, waits before a `retry`."""
-    found = [("queue", turn.began - turn.queued, turn.began)] if turn.queued else []
-    waits = [
-        ("retry", before.ended, after.began)
-        for before, after in zip(turn.attempts, turn.attempts[1:], strict=False)
-        if before.ended is not None
-    ]
-    apart = sorted([*(("children", began, ended) for began, ended in turn.busy), *waits], key=lambda piece: piece[1])
-    now = turn.began
-    for kind, began, ended in apart:
-        if began > now:
-            found.append(("own", now, began))
-        found.append((kind, max(began, now), max(ended, now)))
-        now = max(now, ended)
-    if turn.ended > now or not apart:
-        found.append(("own", now, turn.ended))
-    return found
 
 
 def _legend(timeline: Timeline, table: Sequence[Row], width: int, ascii: bool) -> list[Words]:  # noqa: A002
