@@ -10,6 +10,7 @@
     │   ├── SessionBusy        another run holds it
     │   └── StaleSession       someone else wrote first
     ├── RunNotFound            nothing to attach to
+    ├── InvalidCursor          a client asks to go on from where nobody can have been
     ├── RunError               this run failed: `.agent`, `.branch`, `.invocation_id`
     │   ├── AgentTimeout       also a `TimeoutError`
     │   ├── LimitExceeded      a budget ran out: `.limit`, `.spent`
@@ -85,6 +86,10 @@ class StaleSession(SessionError):
 
 class RunNotFound(AgentflowError):
     """The Runner knows no run of this id."""
+
+
+class InvalidCursor(AgentflowError):
+    """What a client sent as its position in a run is none."""
 
 
 class RunError(AgentflowError):

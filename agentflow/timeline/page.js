@@ -4,7 +4,7 @@ const ROW = 24, LEAST = 2, AXIS = 26;
 const runs = JSON.parse(document.getElementById("data").textContent);
 const $ = id => document.getElementById(id);
 const css = {}, probe = document.body.appendChild(Object.assign(document.createElement("i"), {hidden: true}));
-let run, rows, view, names = 300, picked = null, critical = false, hits = new Set(), pending = false, drag = null;
+let run, rows, view, column = 300, picked = null, critical = false, hits = new Set(), pending = false, drag = null;
 
 const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
 const make = (tag, text = "", name = "") => Object.assign(document.createElement(tag), {textContent: text, className: name});
@@ -103,16 +103,16 @@ function steps(width) {
 }
 
 function paint() {
-  const top = $("scroll").scrollTop, height = $("scroll").clientHeight;
+  const names = Math.min(column, $("chart").clientWidth * .55), top = $("scroll").scrollTop, height = $("scroll").clientHeight;
   const first = Math.max(0, Math.floor(top / ROW)), last = Math.min(rows.length, Math.ceil((top + height) / ROW));
   $("labels").style.width = `${names}px`;
   $("split").style.left = `${names}px`;
   label(first, last, top);
-  const [to, width, tall] = pen($("bars"));
-  const [step, ticks] = steps(width), x = at => (at - view.from) / (view.to - view.from) * width;
+  const [to, room, tall] = pen($("bars"));
+  const [step, ticks] = steps(room), x = at => (at - view.from) / (view.to - view.from) * room;
   to.fillStyle = css.grid;
   for (const tick of ticks) to.fillRect(Math.round(x(tick)), 0, 1, tall);
-  for (let place = first; place < last; place++) bar(to, rows[place], place * ROW - top, x, width);
+  for (let place = first; place < last; place++) bar(to, rows[place], place * ROW - top, x, room);
   const [ruler, wide] = pen($("axis"));
   ruler.font = "11px system-ui, sans-serif";
   ruler.fillStyle = css.soft;
@@ -158,7 +158,7 @@ function bar(to, row, y, x, width) {
     if (left > width) break;
     if (right < edge + .5) continue; // nothing of it could be seen
     edge = right;
-    const dim = critical && !turn.critical;
+    const dim = critical && !turn.critical && turn !== picked?.turn;
     to.globalAlpha = dim ? .28 : 1;
     segments(to, turn, y, x, right);
     if (turn === picked?.turn) { to.strokeStyle = css.accent; to.lineWidth = 2; round(to, x(turn.began) - 2, y + 3, right - x(turn.began) + 4, ROW - 6, 5); to.stroke(); }
@@ -251,13 +251,13 @@ function pick(turn, {scroll = true} = {}) {
   picked = turn;
   for (let above = turn.row.parent; above; above = above.parent) above.folded = false;
   fold();
+  tell(); // first: it may take some of the height
   if (scroll) {
     const box = $("scroll"), top = turn.row.at * ROW;
     if (top < box.scrollTop) box.scrollTop = top - ROW;
     else if (top + ROW > box.scrollTop + box.clientHeight) box.scrollTop = top + 2 * ROW - box.clientHeight;
     if (turn.turn && (turn.turn.ended < view.from || turn.turn.began > view.to)) { const half = (view.to - view.from) / 2; show(turn.turn.began - half, turn.turn.began + half); }
   }
-  tell();
 }
 const target = (row, turn = row.turns[row.turns.length - 1]) => ({row, turn});
 function step(by) {
@@ -408,8 +408,8 @@ strip.addEventListener("pointermove", event => {
 });
 strip.addEventListener("pointerup", () => { drag = null; });
 strip.addEventListener("dblclick", () => show(0, run.end));
-$("split").addEventListener("pointerdown", event => { drag = {split: event.clientX - names}; $("split").setPointerCapture(event.pointerId); });
-$("split").addEventListener("pointermove", event => { if (drag?.split !== undefined) { names = clamp(event.clientX - drag.split, 90, $("chart").clientWidth - 160); draw(); } });
+$("split").addEventListener("pointerdown", event => { drag = {split: event.clientX - column}; $("split").setPointerCapture(event.pointerId); });
+$("split").addEventListener("pointermove", event => { if (drag?.split !== undefined) { column = clamp(event.clientX - drag.split, 90, $("chart").clientWidth - 160); draw(); } });
 $("split").addEventListener("pointerup", () => { drag = null; });
 
 function mark() { critical = !critical; $("critical").setAttribute("aria-pressed", critical); draw(); }
@@ -446,6 +446,5 @@ new ResizeObserver(draw).observe($("chart"));
 $("runs").hidden = runs.length < 2;
 $("runs").append(...runs.map((each, index) => Object.assign(make("option", `${index + 1}. ${each.asked.slice(0, 60) || each.id} (${state(each)})`), {value: index})));
 $("runs").value = runs.length - 1;
-if (innerWidth < 720) names = 140;
 choose(runs.length - 1);
 colours();

@@ -4,7 +4,7 @@ import html
 import json
 from collections.abc import Sequence
 from heapq import merge
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from agentflow.timeline.model import Timeline
@@ -41,7 +41,7 @@ def to_html(timelines: Sequence[Timeline]) -> str:
 
 
 def _file(name: str) -> str:
-    return (files("agentflow.timeline") / name).read_text(encoding="utf-8").rstrip("\n")
+    return Path(__file__).with_name(name).read_text(encoding="utf-8").rstrip("\n")
 
 
 def _run(timeline: Timeline) -> dict[str, Any]:
