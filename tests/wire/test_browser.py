@@ -24,7 +24,8 @@ WAIT = """
 // The page counts as loaded when this picture is: when the run has ended.
 const picture = document.body.appendChild(new Image());
 picture.src = "/held";
-new MutationObserver(() => { if (document.body.dataset.ended) fetch("/release"); }).observe(document.body, {attributes: true});
+const ended = new MutationObserver(() => { if (document.body.dataset.ended) fetch("/release"); });
+ended.observe(document.body, {attributes: true});
 ask("Shall we?");
 </script>
 """
@@ -72,7 +73,7 @@ async def serving(app: Any) -> AsyncIterator[int]:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=2))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(server._serve, [listener])  # without its signal handlers
-            while not server.started:
+            while not server.started:  # noqa: ASYNC110 - it has no event for it
                 await anyio.sleep(0.01)
             yield listener.getsockname()[1]
             server.should_exit = True
@@ -89,12 +90,12 @@ class Wire:
 
     async def carry(self, browser: SocketStream) -> None:
         with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, OSError):
-            async with browser, await anyio.connect_tcp("127.0.0.1", self._port) as server:
-                async with anyio.create_task_group() as tasks:
-                    budget: list[int | None] = [None]
-                    tasks.start_soon(self._there, browser, server, budget)
-                    await self._back(server, browser, budget)
-                    tasks.cancel_scope.cancel()
+            server = await anyio.connect_tcp("127.0.0.1", self._port)
+            async with browser, server, anyio.create_task_group() as tasks:
+                budget: list[int | None] = [None]
+                tasks.start_soon(self._there, browser, server, budget)
+                await self._back(server, browser, budget)
+                tasks.cancel_scope.cancel()
 
     async def _there(self, browser: SocketStream, server: SocketStream, budget: list[int | None]) -> None:
         with suppress(anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):

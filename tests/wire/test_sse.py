@@ -148,6 +148,7 @@ def test_a_client_follows_the_standard() -> None:
 
 def test_a_frame_without_end_is_refused() -> None:
     decoder = SseDecoder()
+    for _ in range(63):
+        decoder.feed(b"data: " + bytes(1024 * 1024) + b"\n")
     with pytest.raises(ValueError, match="larger than"):
-        for _ in range(65):
-            decoder.feed(b"data: " + bytes(1024 * 1024) + b"\n")
+        decoder.feed(bytes(1024 * 1024))
