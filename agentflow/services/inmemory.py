@@ -2,16 +2,25 @@
 
 import re
 import time
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from hashlib import sha256
-from typing import Any
+from typing import Any, Self
 
 from agentflow.content import clean_json
 from agentflow.errors import ServiceError
 from agentflow.events import Event
-from agentflow.services.artifacts import USER, Artifact, ArtifactService, Content, check_filename, read_content
+from agentflow.services.artifacts import (
+    CHUNK,
+    USER,
+    Artifact,
+    ArtifactService,
+    Content,
+    StoredArtifact,
+    check_filename,
+    read_content,
+)
 from agentflow.services.memory import MemoryHit, MemoryService
 from agentflow.services.sessions import (
     InOrder,
@@ -268,16 +277,23 @@ class InMemoryArtifactService(ArtifactService):
         content, kind = await read_content(data, mime_type)
         scope = _scope(key, filename)
         version = self._last[scope, filename] = self._last.get((scope, filename), 0) + 1
-        artifact = Artifact(filename, version, content, kind, sha256(content).hexdigest(), self._time())
+        artifact = Artifact(
+            filename=filename,
+            version=version,
+            mime_type=kind,
+            size_bytes=len(content),
+            sha256=sha256(content).hexdigest(),
+            created_at=self._time(),
+            data=content,
+        )
         self._files.setdefault(scope, {}).setdefault(filename, {})[version] = artifact
         return version
 
-    async def load(self, key: SessionKey, filename: str, *, version: int | None = None) -> Artifact | None:
-        """One version; see `ArtifactService.load`."""
+    async def open(self, key: SessionKey, filename: str, *, version: int | None = None) -> StoredArtifact | None:
+        """One version, piece by piece; see `ArtifactService.open`."""
         versions = self._files.get(_scope(key, check_filename(filename)), {}).get(filename, {})
-        if version is None:
-            version = max(versions, default=0)
-        return versions.get(version)
+        found = versions.get(max(versions, default=0) if version is None else version)
+        return _InMemoryArtifact(**{f.name: getattr(found, f.name) for f in fields(found)}) if found else None
 
     async def list(self, key: SessionKey) -> Sequence[str]:
         """The names that the session sees; see `ArtifactService.list`."""
@@ -300,6 +316,33 @@ class InMemoryArtifactService(ArtifactService):
         if version is None or not versions:
             files.pop(filename, None)
 
+    async def delete_session(self, key: SessionKey) -> None:
+        """Remove all files of a session; see `ArtifactService.delete_session`."""
+        scope = (key.app_name, key.user_id, key.session_id)
+        self._files.pop(scope, None)
+        self._last = {file: last for file, last in self._last.items() if file[0] != scope}
+
+
+@dataclass(slots=True, eq=False, repr=False, kw_only=True)
+class _InMemoryArtifact(StoredArtifact):
+    data: bytes
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Chunks(self.data)
+
+
+class _Chunks:
+    def __init__(self, data: bytes) -> None:
+        self._chunks = (data[start : start + CHUNK] for start in range(0, len(data), CHUNK))
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        for chunk in self._chunks:
+            return chunk
+        raise StopAsyncIteration
+
 
 def _scope(key: SessionKey, filename: str) -> tuple[str, str, str | None]:
     return key.app_name, key.user_id, None if filename.startswith(USER) else key.session_id
@@ -321,6 +364,10 @@ class InMemoryMemoryService(MemoryService):
             for event in session.events
             if event.lifecycle is None and not event.partial and (text := event.text)
         ]
+
+    async def delete_session(self, key: SessionKey) -> None:
+        """Forget a session; see `MemoryService.delete_session`."""
+        self._remembered.get((key.app_name, key.user_id), {}).pop(key.session_id, None)
 
     async def search(self, app_name: str, user_id: str, query: str, *, limit: int = 10) -> Sequence[MemoryHit]:
         """What fits; see `MemoryService.search`."""
