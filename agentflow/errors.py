@@ -11,6 +11,7 @@
     │   └── StaleSession       someone else wrote first
     ├── RunNotFound            nothing to attach to
     ├── InvalidCursor          a client asks to go on from where nobody can have been
+    ├── InvalidArchive         exported sessions are damaged, or something else: `.line`
     ├── RunError               this run failed: `.agent`, `.branch`, `.invocation_id`
     │   ├── AgentTimeout       also a `TimeoutError`
     │   ├── LimitExceeded      a budget ran out: `.limit`, `.spent`
@@ -90,6 +91,18 @@ class RunNotFound(AgentflowError):
 
 class InvalidCursor(AgentflowError):
     """What a client sent as its position in a run is none."""
+
+
+class InvalidArchive(AgentflowError):
+    """Exported sessions are damaged, cut short, of a newer version, or something else altogether.
+
+    Attributes:
+        line: Which line, from 1.
+    """
+
+    def __init__(self, message: str, *, line: int) -> None:
+        super().__init__(message)
+        self.line = line
 
 
 class RunError(AgentflowError):

@@ -156,11 +156,12 @@ def summary_rows(
     lines = list(board)
     shown = choose(lines, most if most is not None else len(lines), summary_rank)
     names = max((cell_len(label(line)) for line in shown), default=0)
+    states = max(_STATE, len(status))
     for line in shown:
         state, seconds = (line.state, line.seconds) if line.parent is not None else (status, wall)
         row = [
             (fit(label(line), names), "bold" if line.parent is None else ""),
-            (" " + fit(state, _STATE), STYLES.get(state, "")),
+            (" " + fit(state, states), STYLES.get(state, "")),
             (" " + (duration(seconds) if line.turns or line.parent is None else "").rjust(_TIME), "dim"),
         ]
         if line.turns > 1:
@@ -171,10 +172,12 @@ def summary_rows(
     if len(shown) < len(lines):
         rest = Counter(line.state for line in lines) - Counter(line.state for line in shown)
         yield [(f"… and {len(lines) - len(shown):,} more: " + ", ".join(f"{n:,} {s}" for s, n in rest.items()), "dim")]
-    yield from _timing_rows(timing, computing)
+    yield from timing_rows(timing, computing)
 
 
-def _timing_rows(timing: Timeline, computing: float) -> Iterable[Words]:
+def timing_rows(timing: Timeline, computing: float = 0.0) -> Iterable[Words]:
+    if timing.root is None or not timing.root.status:
+        return  # it was cut short
     path = timing.critical_path()
     if len(path) < 2 and timing.speedup < 1.05:
         return
@@ -187,7 +190,7 @@ def _timing_rows(timing: Timeline, computing: float) -> Iterable[Words]:
     if len(steps) < len(path):
         steps.append(f"and {plural(len(path) - len(steps), 'shorter step')}")
     yield [("Critical path: ", "bold"), (" → ".join(steps), "")]
-    if timing.root is None or timing.root.status not in ("ok", "error"):
+    if timing.root.status not in ("ok", "error"):
         return  # nobody knows how long the work would have taken
     yield [("Speed-up: ", "bold"), (_speedup(timing, computing), "")]
 

@@ -140,6 +140,8 @@ def _bar(row: Row, bars: int, start: float, end: float, ascii: bool) -> Words:  
 
     for turn in row.turns:
         for kind, began, ended in pieces(turn):
+            if kind == "own" and turn.busy and (ended - began) * scale < 0.5:
+                continue  # a moment between two children
             style = {"queue": "dim", "failed": "red", "retry": "yellow"}.get(kind)
             draw(began, ended, kind, style or STYLES.get(turn.status or "unfinished", ""))
     words: Words = []
