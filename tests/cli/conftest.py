@@ -59,11 +59,12 @@ def fresh_imports() -> Iterator[None]:
 
 
 @pytest.fixture
-def call(fresh_imports: None) -> Callable[..., Result]:
-    """`call("run", file, "hello")`: the command, in this process, without a terminal."""
+def call(fresh_imports: None, tmp_path: Path) -> Callable[..., Result]:
+    """`call("run", file, "hello")`: the command, in this process, without a terminal, with a file of sessions."""
 
     def run(*args: object, stdin: bytes | None = None) -> Result:
-        return CliRunner().invoke(cli, [str(arg) for arg in args], input=stdin)
+        runner = CliRunner(env={"AGENTFLOW_DB": str(tmp_path / "agentflow.db")})
+        return runner.invoke(cli, [str(arg) for arg in args], input=stdin)
 
     return run
 
@@ -174,7 +175,8 @@ def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
 
     def start(*args: object, size: tuple[int, int] = (24, 80), **env: str) -> Terminal:
         command = [sys.executable, "-W", "error", "-m", "agentflow", *map(str, args)]
-        here = clean_environment() | {"TERM": "xterm-256color"} | env
+        kept = {"AGENTFLOW_DB": str(tmp_path / "agentflow.db")}
+        here = clean_environment() | {"TERM": "xterm-256color"} | kept | env
         opened.append(Terminal(command, cwd=tmp_path, size=size, env=here))
         return opened[-1]
 
@@ -201,7 +203,7 @@ def piped(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[bytes]]:
             input=stdin,
             capture_output=True,
             cwd=tmp_path,
-            env=clean_environment() | env,
+            env=clean_environment() | {"AGENTFLOW_DB": str(tmp_path / "agentflow.db")} | env,
             timeout=PATIENCE,
             check=False,
         )
