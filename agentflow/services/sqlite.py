@@ -195,8 +195,8 @@ class SQLiteDriver(Driver):
     def concerns_one(self, raised: Exception) -> bool:
         return not _name(raised).startswith(_CONCERNS_ALL)
 
-    def error(self, raised: Exception) -> ServiceError:
-        if isinstance(raised, ServiceError):
+    def error(self, raised: Exception) -> Exception:
+        if not isinstance(raised, (sqlite3.Error, UnicodeError, OverflowError, OSError)):
             return raised
         name = _name(raised)
         error = ServiceError(f"{self._path}: {self._explain(name, raised)}")
@@ -304,10 +304,14 @@ def _size(path: Path) -> int:
 def _remove_leftovers(connection: sqlite3.Connection, before: float) -> None:
     """Remove sessions that were being restored and files that were being saved when their process ended."""
     gone = "SELECT id FROM af_sessions WHERE app = '' AND created_at < ?"
-    lines = f"SELECT id FROM af_lines WHERE session IN ({gone})"
-    connection.execute(f"DELETE FROM af_events WHERE line IN ({lines})", [before])
-    connection.execute(f"DELETE FROM af_lines WHERE session IN ({gone})", [before])
-    connection.execute("DELETE FROM af_sessions WHERE app = '' AND created_at < ?", [before])
+    runs = f"SELECT id FROM af_runs WHERE session IN ({gone})"
+    for query in (
+        f"DELETE FROM af_events WHERE run IN ({runs})",
+        f"DELETE FROM af_lines WHERE run IN ({runs})",
+        f"DELETE FROM af_runs WHERE session IN ({gone})",
+        "DELETE FROM af_sessions WHERE app = '' AND created_at < ?",
+    ):
+        connection.execute(query, [before])
     gone = "SELECT id FROM af_files WHERE version IS NULL AND created_at < ?"
     connection.execute(f"DELETE FROM af_chunks WHERE file IN ({gone})", [before])
     connection.execute("DELETE FROM af_files WHERE version IS NULL AND created_at < ?", [before])
@@ -324,8 +328,8 @@ def _problems(connection: sqlite3.Connection) -> list[str]:
             "JOIN af_sessions s ON s.id = e.id >> :bits GROUP BY s.id HAVING count(*) <> max(e.id & :mask)"
         ),
         "run {}, branch {!r}: {} events, but the last is number {}": (
-            "SELECT l.run, l.branch, count(*), max(e.seq) FROM af_events e JOIN af_lines l ON l.id = e.line "
-            "GROUP BY l.id HAVING count(*) <> max(e.seq)"
+            "SELECT r.run, l.branch, count(*), max(e.seq) FROM af_events e JOIN af_lines l ON l.id = e.line "
+            "JOIN af_runs r ON r.id = l.run GROUP BY l.id HAVING count(*) <> max(e.seq)"
         ),
         "event {} of session number {} is no JSON": (
             "SELECT id & :mask, id >> :bits FROM af_events WHERE NOT json_valid(body)"

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 
-from agentflow.errors import AgentflowError, ServiceError
+from agentflow.errors import ServiceError
 from agentflow.services.sql.query import Driver
 from agentflow.services.sql.writer import Call, Job, Writer
 
@@ -33,7 +33,7 @@ class Database:
         self._caches: list[Callable[[], None]] = []
         self._writer = Writer(driver, self._caches, timeout=timeout, name=name)
         self._pool = _Pool(driver)
-        weakref.finalize(self, _let_go, self._writer.queue.put, self._pool)
+        weakref.finalize(self, _let_go, self._writer.end, self._pool)
 
     def on_change(self, forget: Callable[[], None]) -> None:
         """Have `forget` called, in the writer's thread, when others may have written."""
@@ -90,9 +90,7 @@ class _Pool:
         except Exception as error:
             if connection is not None:
                 connection.close()
-            if isinstance(error, AgentflowError):
-                raise
-            raise self._driver.error(error) from error
+            raise self._driver.error(error)  # noqa: B904 - it says where it comes from
         with self._lock:
             if not self._closed:
                 self._idle.append(connection)
@@ -108,7 +106,7 @@ class _Pool:
             connection.close()
 
 
-def _let_go(put: Callable[[None], None], pool: _Pool) -> None:
+def _let_go(end: Callable[[], None], pool: _Pool) -> None:
     """The store was dropped without being closed."""
-    put(None)
+    end()
     pool.close()

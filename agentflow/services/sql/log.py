@@ -23,37 +23,32 @@ MASK = (1 << SERIAL_BITS) - 1
 class _Known:
     """What the next append needs to know of a session."""
 
-    __slots__ = ("changed", "id", "lines", "version")
+    __slots__ = ("changed", "id", "lines", "runs", "version")
 
     def __init__(self, id: int, version: int, changed: int) -> None:
         self.id = id
         self.version = version
         self.changed = changed
-        self.lines: dict[tuple[str, str], list[int]] = {}  # run and branch: the line's id, its last seq
+        self.runs: dict[str, int] = {}
+        self.lines: dict[tuple[str, str], list[int]] = {}  # run and branch: ids of the run and the line, its last seq
 
 
 class Append(Job):
     """Events to be committed to one session."""
 
-    __slots__ = ("events", "expected", "key", "numbers", "rows")
+    __slots__ = ("expected", "key", "rows")
 
     def __init__(
         self,
-        together: Callable[[Any, Sequence[Any]], None],
+        together: Callable[[Any, Sequence[Any]], Callable[[], None]],
         key: SessionKey,
         batch: Sequence[Event],
         expected: int | None,
     ) -> None:
         super().__init__(together)
         self.key = key
-        self.events = batch
         self.expected = expected
         self.rows = [body_of(event) for event in batch]
-        self.numbers: list[tuple[int, int]] = []
-
-    def committed(self) -> None:
-        for event, (seq, serial) in zip(self.events, self.numbers, strict=True):
-            commit_event(event, seq=seq, serial=serial)
 
 
 class Log:
@@ -107,9 +102,10 @@ class Log:
         row = self._q.last_event.one(connection, first=session << SERIAL_BITS, last=(session + 1) << SERIAL_BITS)
         return (row[0] or 0) & MASK if row else 0
 
-    def append(self, connection: Any, jobs: Sequence[Append]) -> None:
-        """Commit the events of several jobs, in order; see `Job.together`."""
+    def append(self, connection: Any, jobs: Sequence[Append]) -> Callable[[], None]:
+        """Write the events of several jobs, in order; see `Job.together`. When they are committed they get numbers."""
         rows: list[Row] = []
+        numbers: list[tuple[Event, int, int]] = []
         touched: dict[SessionKey, _Known] = {}
         for job in jobs:
             key = job.key
@@ -118,16 +114,15 @@ class Log:
             if job.error is not None or known is None:
                 continue
             serial, session = known.version, known.id << SERIAL_BITS
-            job.numbers = numbers = []
-            for run, branch, timestamp, body, delta, removed in job.rows:
+            for event, run, branch, timestamp, body, delta, removed in job.rows:
                 line = known.lines.get((run, branch)) or self._line(connection, known, run, branch)
                 serial += 1
-                line[1] += 1
-                numbers.append((line[1], serial))
-                rows.append((session | serial, line[0], line[1], timestamp, body))
+                line[2] += 1
+                numbers.append((event, line[2], serial))
+                rows.append((session | serial, *line, timestamp, body))
                 if delta or removed:
                     self._state.apply(connection, key, known.id, delta, removed)
-            if numbers:
+            if job.rows:
                 known.version = serial
                 touched[key] = known
         if rows:
@@ -136,29 +131,53 @@ class Log:
             if known.changed != self._latest:
                 known.changed = self.touch(connection, known.id)
 
+        def tell() -> None:
+            for event, seq, serial in numbers:
+                commit_event(event, seq=seq, serial=serial)
+
+        return tell
+
     def _refusal(self, job: Append, known: _Known | None) -> Exception | None:
         if known is None:
             return no_session(job.key)
         if job.expected is not None and job.expected != known.version:
             return stale(job.key, job.expected, known.version)
-        if any(event.serial is not None for event in job.events):
-            return ServiceError("an event is stored already: not appended")
+        for row in job.rows:
+            if row[0].__dict__["serial"] is not None:
+                return ServiceError(f"event {row[0].id!r} is stored already: not appended")
         return None
 
     def _line(self, connection: Any, known: _Known, run: str, branch: str) -> list[int]:
         if len(known.lines) >= _LINES:
             known.lines.clear()
-        row = self._q.find_line.one(connection, session=known.id, run=run, branch=branch)
-        if row is None:
-            added = self._q.add_line.one(connection, session=known.id, run=run, branch=branch)
-            assert added is not None
-            row = (added[0], 0)
-        line = known.lines[run, branch] = [row[0], row[1] or 0]
-        return line
+            known.runs.clear()
+        number = known.runs.get(run)
+        if number is None:
+            number = known.runs[run] = self.run_id(connection, known.id, run)
+        line = self.line_id(connection, number, branch)
+        row = self._q.last_seq.one(connection, run=number, line=line)
+        found = known.lines[run, branch] = [number, line, row[0] if row else 0]
+        return found
+
+    def run_id(self, connection: Any, session: int, run: str) -> int:
+        """The id of a run, which is written down if it is new."""
+        row = self._q.find_run.one(connection, session=session, name=run)
+        row = row or self._q.add_run.one(connection, session=session, name=run)
+        assert row is not None
+        found: int = row[0]
+        return found
+
+    def line_id(self, connection: Any, run: int, branch: str) -> int:
+        """The id of a branch of a run, which is written down if it is new."""
+        row = self._q.find_line.one(connection, run=run, branch=branch)
+        row = row or self._q.add_line.one(connection, run=run, branch=branch)
+        assert row is not None
+        found: int = row[0]
+        return found
 
 
-def body_of(event: Event) -> tuple[str, str, float, str, Mapping[str, Any], Sequence[str]]:
-    """What is stored of an event: run, branch, time, JSON without its numbers, and what it writes to state.
+def body_of(event: Event) -> tuple[Event, str, str, float, str, Mapping[str, Any], Sequence[str]]:
+    """An event and what is stored of it: run, branch, time, JSON without its numbers, and what it writes to state.
 
     Raises:
         InvalidEvent: It can't be written as JSON.
@@ -173,6 +192,7 @@ def body_of(event: Event) -> tuple[str, str, float, str, Mapping[str, Any], Sequ
         raise InvalidEvent(f"event {event.id!r} can't be stored: {error}") from error
     actions = fields["actions"]
     return (
+        event,
         fields["invocation_id"],
         fields["branch"],
         fields["timestamp"],

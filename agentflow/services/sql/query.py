@@ -12,8 +12,6 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ClauseElement
 
-from agentflow.errors import ServiceError
-
 Row = tuple[Any, ...]
 NO_LIMIT = 2**62
 """What `:limit` is when all are wanted."""
@@ -50,8 +48,8 @@ class Driver(ABC):
         """Begin a transaction; gives whether someone else may have written since this connection's last one."""
 
     @abstractmethod
-    def error(self, raised: Exception) -> ServiceError:
-        """What to raise for what the driver raised."""
+    def error(self, raised: Exception) -> Exception:
+        """A `ServiceError` for what the driver raised; anything else as it is."""
 
     @abstractmethod
     def concerns_one(self, raised: Exception) -> bool:

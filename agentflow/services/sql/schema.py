@@ -1,8 +1,9 @@
 """The tables. What changes here needs a migration; `tests/services/test_migrations.py` compares the two.
 
-An event's `id` is its session's id and its serial in one integer: events of a session lie together, in their order, and
-need no index of their own for it. Its key besides is (line, seq), where a line is one branch of one run: (run, branch,
-seq), with the two names written down once. JSON is text, which every database keeps as it is.
+An event's `id` is its session's id and its serial in one integer: a session's events lie together, in their order, and
+need no index of their own for it. Its other key is run, branch and seq, the names written down once, as a run and its
+lines. That index begins with run and seq: what a run's branches write at one moment lies together there, and a commit
+changes one page of it, not one for each branch. JSON is text, which every database keeps as it is.
 """
 
 from sqlalchemy import (
@@ -44,27 +45,55 @@ sessions = Table(
     sqlite_autoincrement=True,
 )
 
-lines = Table(
-    "af_lines",
+runs = Table(
+    "af_runs",
     metadata,
     Column("id", _id, primary_key=True, autoincrement=True),
     Column("session", BigInteger, ForeignKey(sessions.c.id), nullable=False),
     Column("run", Text, nullable=False),
-    Column("branch", Text, nullable=False),
-    UniqueConstraint("session", "run", "branch", name="af_lines_key"),
+    # Of durable runs, which nobody writes yet: who owns one, what it is, and what it began with.
+    Column("status", Text),
+    Column("epoch", Integer, nullable=False, server_default=text("0")),
+    Column("owner", Text),
+    Column("heartbeat_at", Double),
+    Column("deadline_at", Double),
+    Column("tree_fingerprint", Text),
+    Column("tree", Text),
+    Column("input", Text),
+    UniqueConstraint("session", "run", name="af_runs_key"),
     sqlite_autoincrement=True,
+)
+
+lines = Table(
+    "af_lines",
+    metadata,
+    Column("id", _id, primary_key=True, autoincrement=True),
+    Column("run", BigInteger, ForeignKey(runs.c.id), nullable=False),
+    Column("branch", Text, nullable=False),
+    UniqueConstraint("run", "branch", name="af_lines_key"),
+    sqlite_autoincrement=True,
+)
+
+leases = Table(  # of durable runs whose branches are on several machines: written by nobody yet
+    "af_leases",
+    metadata,
+    Column("line", BigInteger, ForeignKey(lines.c.id), primary_key=True, autoincrement=False),
+    Column("epoch", Integer, nullable=False),
+    Column("owner", Text),
+    Column("heartbeat_at", Double),
 )
 
 events = Table(
     "af_events",
     metadata,
     Column("id", _id, primary_key=True, autoincrement=False),
-    Column("line", BigInteger, ForeignKey(lines.c.id), nullable=False),
+    Column("run", BigInteger, nullable=False),
+    Column("line", BigInteger, nullable=False),
     Column("seq", Integer, nullable=False),
-    Column("epoch", Integer, nullable=False, server_default=text("0")),  # of the run's owner; for durable runs
+    Column("epoch", Integer, nullable=False, server_default=text("0")),  # of who wrote it
     Column("timestamp", Double, nullable=False),
     Column("body", Text, nullable=False),
-    UniqueConstraint("line", "seq", name="af_events_key"),
+    UniqueConstraint("run", "seq", "line", name="af_events_key"),
 )
 
 state = Table(
@@ -76,30 +105,6 @@ state = Table(
     Column("name", Text, primary_key=True),  # without its prefix
     Column("value", Text, nullable=False),
     sqlite_with_rowid=False,
-)
-
-# For durable runs: who owns a run, and which of its branches; written by nobody yet.
-runs = Table(
-    "af_runs",
-    metadata,
-    Column("run", Text, primary_key=True),
-    Column("session", BigInteger, ForeignKey(sessions.c.id), nullable=False, index=True),
-    Column("status", Text, nullable=False),
-    Column("epoch", Integer, nullable=False),
-    Column("owner", Text),
-    Column("heartbeat_at", Double),
-    Column("deadline_at", Double),
-    Column("tree_fingerprint", Text),
-    Column("tree", Text),
-    Column("input", Text),
-)
-
-leases = Table(
-    "af_leases",
-    metadata,
-    Column("run", Text, ForeignKey(runs.c.run), primary_key=True),
-    Column("branch", Text, primary_key=True),
-    Column("epoch", Integer, nullable=False),
 )
 
 files = Table(

@@ -1,9 +1,9 @@
 """What is asked of the tables that sessions are in."""
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Exists, delete, func, insert, select, update
 
 from agentflow.services.sql.query import Driver, Query, param, whole
-from agentflow.services.sql.schema import events, lines, sessions
+from agentflow.services.sql.schema import events, lines, runs, sessions
 
 _first, _last = whole("first"), whole("last")
 _session, _to = whole("session"), whole("to")
@@ -58,32 +58,47 @@ class SessionQueries:
         some = select(events.c.id, events.c.seq, events.c.body).where(_above, events.c.id <= _last)
         self.read_events = Query(driver, some.order_by(events.c.id))
         self.writing_events = Query(driver, some.where(events.c.body.contains('"state')).order_by(events.c.id))
-        names = ("id", "line", "seq", "timestamp", "body")
+        names = ("id", "run", "line", "seq", "timestamp", "body")
         self.add_event = Query(driver, insert(events).values({name: param(name) for name in names}))
         self.drop_events = Query(driver, delete(events).where(_above, events.c.id <= _last))
 
     def _lines(self) -> None:
-        driver, here = self._driver, lines.c.session == _session
-        run, branch = param("run"), param("branch")
-        seq = select(func.max(events.c.seq)).where(events.c.line == lines.c.id).scalar_subquery()
-        find = select(lines.c.id, seq).where(here, lines.c.run == run, lines.c.branch == branch)
-        self.find_line = Query(driver, find)
-        self.add_line = Query(
-            driver, insert(lines).values(session=_session, run=run, branch=branch).returning(lines.c.id)
-        )
-        empty = ~select(events.c.id).where(events.c.line == lines.c.id).exists()
-        self.drop_empty_lines = Query(driver, delete(lines).where(here, empty))
+        driver = self._driver
+        run, branch, line = whole("run"), param("branch"), whole("line")
+        self.find_run = Query(driver, select(runs.c.id).where(runs.c.session == _session, runs.c.run == param("name")))
+        self.add_run = Query(driver, insert(runs).values(session=_session, run=param("name")).returning(runs.c.id))
+        self.find_line = Query(driver, select(lines.c.id).where(lines.c.run == run, lines.c.branch == branch))
+        self.add_line = Query(driver, insert(lines).values(run=run, branch=branch).returning(lines.c.id))
+        # Backwards through the run: what a line that is being written to said last is not far.
+        seq = select(events.c.seq).where(events.c.run == run, events.c.line == line)
+        self.last_seq = Query(driver, seq.order_by(events.c.seq.desc()).limit(1))
+        here = runs.c.session == _session
+        begun = _begins(events.c.run == lines.c.run, events.c.line == lines.c.id)
+        of_session = lines.c.run.in_(select(runs.c.id).where(here))
+        self.drop_empty_lines = Query(driver, delete(lines).where(of_session, ~begun))
+        used = select(lines.c.id).where(lines.c.run == runs.c.id).exists()
+        self.drop_empty_runs = Query(driver, delete(runs).where(here, ~used))
 
     def _copies(self) -> None:
         """Of a session `session` to a session `to`, whose events' ids are `offset` more."""
-        driver, here, twin = self._driver, lines.c.session == _session, lines.alias("twin")
-        used = select(events.c.id).where(events.c.line == lines.c.id, events.c.id <= _last).exists()
-        copied = select(_to, lines.c.run, lines.c.branch).where(here, used)
-        self.copy_lines = Query(driver, insert(lines).from_select(["session", "run", "branch"], copied))
-        same = (twin.c.session == _to) & (twin.c.run == lines.c.run) & (twin.c.branch == lines.c.branch)
+        driver, here = self._driver, runs.c.session == _session
+        new_runs, new_lines = runs.alias("new_runs"), lines.alias("new_lines")
+        same_run = (new_runs.c.session == _to) & (new_runs.c.run == runs.c.run)
+        same_line = (new_lines.c.run == new_runs.c.id) & (new_lines.c.branch == lines.c.branch)
+        before = events.c.id <= _last
+        copied = select(_to, runs.c.run).where(here, _begins(events.c.run == runs.c.id, before))
+        self.copy_runs = Query(driver, insert(runs).from_select(["session", "run"], copied))
+        begun = _begins(events.c.run == lines.c.run, events.c.line == lines.c.id, before)
+        twins = select(new_runs.c.id, lines.c.branch).join(runs, runs.c.id == lines.c.run).join(new_runs, same_run)
+        self.copy_lines = Query(driver, insert(lines).from_select(["run", "branch"], twins.where(here, begun)))
         kept = (events.c.seq, events.c.epoch, events.c.timestamp, events.c.body)
-        moved = select(events.c.id + whole("offset"), twin.c.id, *kept)
-        moved = moved.join(lines, lines.c.id == events.c.line).join(twin, same).where(_above, events.c.id <= _last)
-        self.copy_events = Query(
-            driver, insert(events).from_select(["id", "line", "seq", "epoch", "timestamp", "body"], moved)
-        )
+        moved = select(events.c.id + whole("offset"), new_runs.c.id, new_lines.c.id, *kept).where(_above, before)
+        moved = moved.join(lines, lines.c.id == events.c.line).join(runs, runs.c.id == events.c.run)
+        moved = moved.join(new_runs, same_run).join(new_lines, same_line)
+        names = ["id", "run", "line", "seq", "epoch", "timestamp", "body"]
+        self.copy_events = Query(driver, insert(events).from_select(names, moved))
+
+
+def _begins(*which: ColumnElement[bool]) -> Exists:
+    """Whether there is an event that is the first of such a line."""
+    return select(events.c.id).where(events.c.seq == 1, *which).exists()

@@ -182,6 +182,7 @@ class SQLSessionService(SessionService):
             values = self._state_at(connection, session, row[7], to)
             self._q.drop_events.run(connection, first=_id(session, to), last=_id(session, MASK))
             self._q.drop_empty_lines.run(connection, session=session)
+            self._q.drop_empty_runs.run(connection, session=session)
             self._state.replace(connection, key, session, values)
             self._changed(connection, key, session)
 
@@ -202,6 +203,7 @@ class SQLSessionService(SessionService):
             change = self._log.next_change(connection)
             new = self._new(connection, copy, info.title, info.created_at, info.initial, change)
             last = _id(old, end)
+            self._q.copy_runs.run(connection, session=old, to=new, last=last)
             self._q.copy_lines.run(connection, session=old, to=new, last=last)
             self._q.copy_events.run(connection, to=new, offset=_id(new - old, 0), first=_id(old, 0), last=last)
             self._state.apply(connection, copy, new, values)
@@ -232,7 +234,6 @@ class SQLSessionService(SessionService):
             self._state.apply(connection, key, session, values)
 
         values = dict(own(initial))
-        numbers: dict[tuple[str, str], int] = {}
         session = await self._database.write(begin)
         try:
             page: list[Event] = []
@@ -241,9 +242,9 @@ class SQLSessionService(SessionService):
                 if event.actions is not None:
                     _write(values, event.actions.state_delta, event.actions.state_removed)
                 if len(page) == _PAGE:
-                    numbers |= await self._database.write(self._restoring(session, page, numbers))
+                    await self._database.write(self._restoring(session, page))
                     page = []
-            await self._database.write(self._restoring(session, page, numbers))
+            await self._database.write(self._restoring(session, page))
             await self._database.write(publish)
         except BaseException:
             with anyio.CancelScope(shield=True):
@@ -254,24 +255,20 @@ class SQLSessionService(SessionService):
         """Close the store that it belongs to."""
         await self._database.aclose()
 
-    def _restoring(
-        self, session: int, page: Sequence[Event], numbers: Mapping[tuple[str, str], int]
-    ) -> Callable[[Any], dict[tuple[str, str], int]]:
-        """What writes a page of events and gives the ids of the lines that are new with it."""
-        rows = [(event.serial or 0, event.seq, *body_of(event)[:4]) for event in page]
+    def _restoring(self, session: int, page: Sequence[Event]) -> Callable[[Any], None]:
+        """What writes a page of events."""
+        rows = [(event.serial or 0, event.seq, *body_of(event)[1:5]) for event in page]
 
-        def work(connection: Any) -> dict[tuple[str, str], int]:
-            fresh: dict[tuple[str, str], int] = {}
+        def work(connection: Any) -> None:
+            lines: dict[tuple[str, str], tuple[int, int]] = {}
             values = []
             for serial, seq, run, branch, timestamp, body in rows:
-                line = numbers.get((run, branch)) or fresh.get((run, branch))
+                line = lines.get((run, branch))
                 if line is None:
-                    added = self._q.add_line.one(connection, session=session, run=run, branch=branch)
-                    assert added is not None
-                    line = fresh[run, branch] = added[0]
-                values.append((_id(session, serial), line, seq, timestamp, body))
+                    number = self._log.run_id(connection, session, run)
+                    line = lines[run, branch] = (number, self._log.line_id(connection, number, branch))
+                values.append((_id(session, serial), *line, seq, timestamp, body))
             self._q.add_event.many(connection, values)
-            return fresh
 
         return work
 
@@ -344,6 +341,7 @@ class SQLSessionService(SessionService):
     def _drop(self, connection: Any, session: int) -> None:
         self._q.drop_events.run(connection, first=_id(session, 0), last=_id(session, MASK))
         self._q.drop_empty_lines.run(connection, session=session)
+        self._q.drop_empty_runs.run(connection, session=session)
         self._q.drop_session.run(connection, session=session)
 
 

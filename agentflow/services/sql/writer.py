@@ -3,17 +3,19 @@
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Any
 
 import anyio
-from anyio import CancelScope, get_cancelled_exc_class
+from anyio.lowlevel import RunVar
 
-from agentflow._streams import Ticket, caller, ticket_maker
+from agentflow._streams import Loop, Ticket, running_loop
 from agentflow.errors import AgentflowError, CommitUnknown, ServiceError
 from agentflow.services.sql.query import Driver
 
@@ -22,34 +24,36 @@ logger = logging.getLogger(__name__)
 _MOST = 4096
 """How many jobs share a transaction."""
 
+_running: RunVar[Loop] = RunVar("agentflow loop")
+
 
 class Job:
     """Something to be done in a transaction. What it raises is raised where it is awaited.
 
     An exception of ours concerns this job alone and must come before its first write; anything else undoes the whole
-    transaction. A job may be run again, after that: it changes nothing but the database until `committed` is called.
+    transaction. A job may be run again, after that: it changes nothing but the database.
 
     Attributes:
-        together: Runs several jobs at once, those that follow one another and have the same function here.
-        done: It is committed, or has failed.
+        together: Runs several jobs at once, those that follow one another and have the same function here, and gives
+            what is to be called when they are committed.
+        done: It is committed, or has failed, or was given up on.
     """
 
-    __slots__ = ("_call", "_ticket", "done", "error", "result", "together")
+    __slots__ = ("done", "error", "given_up", "loop", "result", "ticket", "together")
 
-    def __init__(self, together: Callable[[Any, Sequence[Any]], None] | None = None) -> None:
+    loop: Loop
+    ticket: Ticket
+
+    def __init__(self, together: Callable[[Any, Sequence[Any]], Callable[[], None]] | None = None) -> None:
         self.together = together
         self.done = False
         self.result: Any = None
         self.error: Exception | None = None
-        self._ticket: Ticket | None = None
-        self._call: Callable[[Callable[[], None]], object] | None = None
+        self.given_up: ServiceError | None = None
 
     def run(self, connection: Any) -> Any:
         """Do it; in the writer's thread."""
         raise NotImplementedError
-
-    def committed(self) -> None:
-        """It is in the database; in the writer's thread."""
 
 
 class Call(Job):
@@ -71,74 +75,88 @@ class Writer:
     Args:
         driver: How to connect.
         caches: Called in the thread when what was known of the database's content may no longer be so.
-        timeout: Seconds that a task waits for its commit.
+        timeout: Seconds after which a write that wasn't answered is given up on.
         name: For the thread.
     """
 
     def __init__(self, driver: Driver, caches: Sequence[Callable[[], None]], *, timeout: float, name: str) -> None:
-        self._timeout = timeout
+        self._loop = _Loop(driver, caches, timeout)
         self._name = name
         self._pid = os.getpid()
-        self.queue: SimpleQueue[Job | None] = SimpleQueue()
-        self._loop = _Loop(driver, self.queue, caches)
-        self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._started = False
         self._closed = False
 
     async def do(self, job: Job) -> Any:
         """Have a job done, and return its result once it is committed. Cancellation waits for that too.
 
         Raises:
-            CommitUnknown: It wasn't in time.
+            CommitUnknown: Storage didn't answer in time.
             ServiceError: It failed; nothing was written.
         """
-        new_ticket = ticket_maker()
-        job._call = caller()
-        ticket = job._ticket = new_ticket()
-        cancelled: BaseException | None = None
-        self._put(job)
-        with CancelScope(shield=True, deadline=anyio.current_time() + self._timeout) as scope:
-            while not job.done:
-                try:
-                    await ticket
-                except get_cancelled_exc_class() as error:  # the time is up, or asyncio's own Task.cancel()
-                    if scope.cancel_called or job.done:
-                        raise
-                    cancelled = error
-                    ticket = job._ticket = new_ticket()
-        if cancelled is not None:
-            raise cancelled
-        if not job.done:
-            raise CommitUnknown(
-                f"the store didn't answer within {self._timeout:g} s: it may yet write this, or it may not"
-            )
-        if job.error is not None:
-            raise job.error
-        return job.result
+        _address(job)
+        with self._lock:
+            if not self._started or self._closed or self._pid != os.getpid():
+                self._start()
+            self._loop.queue.put(job)
+        return await self._outcome(job)
 
     async def aclose(self) -> None:
         """Do what was asked for, then end the thread. Nothing more can be asked for."""
-        if not self._closed:
-            await self.do(_Stop())
-
-    def _put(self, job: Job) -> None:
+        last = _Last()
+        _address(last)
         with self._lock:
-            if self._closed:
-                raise ServiceError("this store is closed")
-            if self._pid != os.getpid():
-                raise ServiceError("this store was opened before a fork: open one of its own in each process")
-            if self._thread is None and not isinstance(job, _Stop):
-                thread = threading.Thread(target=self._loop.run, name=self._name, daemon=True)
-                thread.start()
-                self._thread = thread
-            self._closed = isinstance(job, _Stop)
-            if self._thread is not None:
-                self.queue.put(job)
-            else:
-                job.done = True
+            closed, self._closed = self._closed or not self._started, True
+            if not closed:
+                self._loop.queue.put(last)
+        if not closed:
+            await self._outcome(last)
+
+    @property
+    def end(self) -> Callable[[], None]:
+        """What ends the thread when it has done what was asked for, without keeping this writer alive."""
+        return self._loop.end
+
+    def _start(self) -> None:
+        if self._closed:
+            raise ServiceError("this store is closed")
+        if self._pid != os.getpid():
+            raise ServiceError("this store was opened before a fork: open one of its own in each process")
+        for work, name in ((self._loop.run, self._name), (self._loop.watch, f"{self._name} watch")):
+            threading.Thread(target=work, name=name, daemon=True).start()
+        self._started = True
+
+    async def _outcome(self, job: Job) -> Any:
+        try:
+            await job.ticket
+        except job.loop.cancelled:  # noqa: ASYNC103 - a scope's cancellation comes again at the next checkpoint
+            by_scope = anyio.current_effective_deadline() == float("-inf")
+            with anyio.CancelScope(shield=True):  # the task is cancelled; what it asked for is not
+                while not job.done:
+                    job.ticket = job.loop.new_ticket()
+                    with suppress(job.loop.cancelled):  # asyncio's own, again: one is enough
+                        await job.ticket
+            if not by_scope:  # asyncio's own Task.cancel() comes only once
+                raise
+        error = job.given_up or job.error
+        if error is not None:
+            raise error
+        return job.result
 
 
-class _Stop(Job):
+def _address(job: Job) -> None:
+    """Say whom to tell when it is done."""
+    loop = _running.get(None)
+    if loop is None:
+        loop = running_loop()
+        _running.set(loop)
+    job.loop = loop
+    job.ticket = loop.new_ticket()
+
+
+class _Last(Job):
+    """Nothing follows it."""
+
     __slots__ = ()
 
     def run(self, connection: Any) -> None:
@@ -146,31 +164,68 @@ class _Stop(Job):
 
 
 class _Loop:
-    """What the thread does. It knows the queue, not the `Writer`: who drops a store ends its thread."""
+    """What the thread does. It doesn't know the `Writer`: who drops a store ends its thread."""
 
-    def __init__(self, driver: Driver, queue: "SimpleQueue[Job | None]", caches: Sequence[Callable[[], None]]) -> None:
+    def __init__(self, driver: Driver, caches: Sequence[Callable[[], None]], timeout: float) -> None:
         self.driver = driver
-        self.queue = queue
         self.caches = caches
+        self.timeout = timeout
+        self.queue: SimpleQueue[Job | None] = SimpleQueue()
         self.connection: Any = None
+        self.lock = threading.Lock()
+        self.batch: Sequence[Job] = ()
+        self.began = 0.0
+        self.ended = threading.Event()
 
     def run(self) -> None:
-        stop = False
-        while not stop:
-            jobs = [self.queue.get()]
-            try:
-                while len(jobs) < _MOST:
-                    jobs.append(self.queue.get_nowait())
-            except Empty:
-                pass
-            batch = [job for job in jobs if job is not None]
-            stop = len(batch) < len(jobs) or any(isinstance(job, _Stop) for job in batch)
-            if batch:
-                self.commit(batch)
-            if stop:
+        while not self.ended.is_set():
+            jobs, last = self.take()
+            with self.lock:
+                self.batch, self.began = jobs, monotonic()
+            if jobs:
+                self.commit(jobs)
+            if last:
+                self.ended.set()
                 self.disconnect()
-            _answer(batch)
-        self.forget()
+                self.forget()
+            with self.lock:
+                given_up, self.batch = self.batch is not jobs, ()
+            if not given_up:
+                _answer(jobs)
+
+    def take(self) -> tuple[list[Job], bool]:
+        """All that waits, and whether nothing is to follow. Waits for the first."""
+        jobs = []
+        job = self.queue.get()
+        while job is not None:
+            jobs.append(job)
+            if type(job) is _Last or len(jobs) == _MOST:
+                return jobs, type(job) is _Last
+            try:
+                job = self.queue.get_nowait()
+            except Empty:
+                return jobs, False
+        return jobs, True
+
+    def end(self) -> None:
+        self.queue.put(None)
+
+    def watch(self) -> None:
+        """In a thread of its own: give up on what the database doesn't answer, so that nobody waits for ever."""
+        while not self.ended.wait(self.timeout / 4):
+            with self.lock:
+                if not self.batch or monotonic() - self.began < self.timeout:
+                    continue
+                stuck, self.batch = self.batch, ()
+            told = f"the store didn't answer within {self.timeout:g} s"
+            for job in stuck:
+                job.given_up = CommitUnknown(f"{told}: it may yet write this, or it may not")
+            waiting, last = self.take() if not self.queue.empty() else ([], False)
+            for job in waiting:
+                job.given_up = ServiceError(f"{told}; this was still waiting, and nothing of it was written")
+            if last:
+                self.end()
+            _answer([*stuck, *waiting])
 
     def commit(self, jobs: Sequence[Job]) -> None:
         """Do `jobs` in one transaction; if that fails because of one of them, each in its own."""
@@ -184,8 +239,6 @@ class _Loop:
                 return
             for job in jobs:
                 job.error = self.driver.error(error)
-        for job in jobs:
-            job.done = True
 
     def transact(self, jobs: Sequence[Job]) -> None:
         if self.connection is None:
@@ -193,24 +246,20 @@ class _Loop:
         connection = self.connection
         if self.driver.begin(connection, writes=True):
             self.forget()
+        committed = []
         for together, group in groupby(jobs, key=attrgetter("together")):
             if together is not None:
-                together(connection, list(group))
-                continue
-            for job in group:
-                job.error = None
-                try:
-                    job.result = job.run(connection)
-                except AgentflowError as error:
-                    job.error = error
+                committed.append(together(connection, list(group)))
+            else:
+                for job in group:
+                    job.error = None
+                    try:
+                        job.result = job.run(connection)
+                    except AgentflowError as error:
+                        job.error = error
         connection.commit()
-        for job in jobs:
-            if job.error is None:
-                job.committed()
-
-    def forget(self) -> None:
-        for cache in self.caches:
-            cache()
+        for tell in committed:
+            tell()
 
     def undo(self) -> None:
         """Nothing of the transaction stays. A connection that can't even do that is given up."""
@@ -222,21 +271,25 @@ class _Loop:
                 logger.warning("a transaction could not be rolled back; the connection is given up", exc_info=True)
                 self.disconnect()
 
+    def forget(self) -> None:
+        for cache in self.caches:
+            cache()
+
     def disconnect(self) -> None:
         connection, self.connection = self.connection, None
         if connection is not None:
             try:
                 connection.close()
             except Exception:
-                logger.warning("the connection could not be closed", exc_info=True)
+                logger.warning("a connection could not be closed", exc_info=True)
 
 
-def _answer(jobs: Sequence[Job]) -> None:
+def _answer(jobs: Iterable[Job]) -> None:
     """Wake the tasks that wait, all of one event loop at once."""
     loops: dict[Callable[[Callable[[], None]], object], list[Job]] = {}
     for job in jobs:
-        if job._call is not None:
-            loops.setdefault(job._call, []).append(job)
+        job.done = True
+        loops.setdefault(job.loop.call, []).append(job)
     for call, done in loops.items():
         try:
             call(partial(_wake, done))
@@ -244,8 +297,8 @@ def _answer(jobs: Sequence[Job]) -> None:
             logger.debug("an event loop ended before what it had stored was acknowledged")
 
 
-def _wake(jobs: Sequence[Job]) -> None:
+def _wake(jobs: Iterable[Job]) -> None:
     for job in jobs:
-        ticket = job._ticket
-        if ticket is not None and not ticket.done():
+        ticket = job.ticket
+        if not ticket.done():
             ticket.set_result(None)

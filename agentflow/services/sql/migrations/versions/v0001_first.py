@@ -22,7 +22,7 @@ def _text(name: str, **options: object) -> "sa.Column[str]":
 def upgrade() -> None:
     """Make all tables."""
     _sessions()
-    _durable()
+    _log()
     _artifacts()
     _memory()
 
@@ -45,25 +45,6 @@ def _sessions() -> None:
     op.create_index("af_sessions_app", "af_sessions", ["app", "changed"])
     op.create_index("af_sessions_user", "af_sessions", ["app", "user", "changed"])
     op.create_table(
-        "af_lines",
-        sa.Column("id", _id, primary_key=True, autoincrement=True),
-        sa.Column("session", sa.BigInteger, sa.ForeignKey("af_sessions.id"), nullable=False),
-        _text("run"),
-        _text("branch"),
-        sa.UniqueConstraint("session", "run", "branch", name="af_lines_key"),
-        sqlite_autoincrement=True,
-    )
-    op.create_table(
-        "af_events",
-        sa.Column("id", _id, primary_key=True, autoincrement=False),
-        sa.Column("line", sa.BigInteger, sa.ForeignKey("af_lines.id"), nullable=False),
-        sa.Column("seq", sa.Integer, nullable=False),
-        sa.Column("epoch", sa.Integer, nullable=False, server_default=sa.text("0")),
-        sa.Column("timestamp", sa.Double, nullable=False),
-        _text("body"),
-        sa.UniqueConstraint("line", "seq", name="af_events_key"),
-    )
-    op.create_table(
         "af_state",
         _text("app", primary_key=True),
         _text("user", primary_key=True),
@@ -74,26 +55,48 @@ def _sessions() -> None:
     )
 
 
-def _durable() -> None:
+def _log() -> None:
     op.create_table(
         "af_runs",
-        _text("run", primary_key=True),
+        sa.Column("id", _id, primary_key=True, autoincrement=True),
         sa.Column("session", sa.BigInteger, sa.ForeignKey("af_sessions.id"), nullable=False),
-        _text("status"),
-        sa.Column("epoch", sa.Integer, nullable=False),
+        _text("run"),
+        sa.Column("status", sa.Text),
+        sa.Column("epoch", sa.Integer, nullable=False, server_default=sa.text("0")),
         sa.Column("owner", sa.Text),
         sa.Column("heartbeat_at", sa.Double),
         sa.Column("deadline_at", sa.Double),
         sa.Column("tree_fingerprint", sa.Text),
         sa.Column("tree", sa.Text),
         sa.Column("input", sa.Text),
+        sa.UniqueConstraint("session", "run", name="af_runs_key"),
+        sqlite_autoincrement=True,
     )
-    op.create_index("ix_af_runs_session", "af_runs", ["session"])
+    op.create_table(
+        "af_lines",
+        sa.Column("id", _id, primary_key=True, autoincrement=True),
+        sa.Column("run", sa.BigInteger, sa.ForeignKey("af_runs.id"), nullable=False),
+        _text("branch"),
+        sa.UniqueConstraint("run", "branch", name="af_lines_key"),
+        sqlite_autoincrement=True,
+    )
     op.create_table(
         "af_leases",
-        sa.Column("run", sa.Text, sa.ForeignKey("af_runs.run"), primary_key=True),
-        _text("branch", primary_key=True),
+        sa.Column("line", sa.BigInteger, sa.ForeignKey("af_lines.id"), primary_key=True, autoincrement=False),
         sa.Column("epoch", sa.Integer, nullable=False),
+        sa.Column("owner", sa.Text),
+        sa.Column("heartbeat_at", sa.Double),
+    )
+    op.create_table(
+        "af_events",
+        sa.Column("id", _id, primary_key=True, autoincrement=False),
+        sa.Column("run", sa.BigInteger, nullable=False),
+        sa.Column("line", sa.BigInteger, nullable=False),
+        sa.Column("seq", sa.Integer, nullable=False),
+        sa.Column("epoch", sa.Integer, nullable=False, server_default=sa.text("0")),
+        sa.Column("timestamp", sa.Double, nullable=False),
+        _text("body"),
+        sa.UniqueConstraint("run", "seq", "line", name="af_events_key"),
     )
 
 
