@@ -17,7 +17,7 @@ from agentflow.cli._errors import Fault, describe, traced
 from agentflow.cli._live import LiveView
 from agentflow.cli._signals import Interrupts
 from agentflow.cli._store import Stores, opened
-from agentflow.cli._terminal import on_a_terminal
+from agentflow.cli._terminal import on_a_terminal, print_rows, width_of_output
 from agentflow.cli._views import JsonView, PlainView, ReaderGone, View
 from agentflow.core import Agent
 from agentflow.errors import AgentflowError, ConfigError, ServiceError
@@ -49,6 +49,10 @@ class Settings:
     backend: Backend = "asyncio"
     debug: bool = False
     out: TextIO = field(default_factory=lambda: sys.stdout)
+
+
+_ROOM = 64
+"""Columns that a hint needs."""
 
 
 class Player:
@@ -118,7 +122,7 @@ class Player:
                 raise Fault(describe(error)) from error
             failure = await self._watch(runner, run, view)
             if stores is not None and run.status != "pending":
-                self._tell_session(run)
+                self._tell_session()
         return failure
 
     async def _stores(self, stack: AsyncExitStack) -> Stores | None:
@@ -144,11 +148,11 @@ class Player:
             raise Fault(f"there is no session of {agent.name!r} to continue")
         return latest[0].id
 
-    def _tell_session(self, run: Run) -> None:
-        """Say how to see it again; to people, once."""
-        if on_a_terminal() and sys.stderr.isatty() and not self.settings.json and not self._told:
+    def _tell_session(self) -> None:
+        """Say how to see it again: to people, once."""
+        if on_a_terminal() and not self.settings.json and not self._told and width_of_output() >= _ROOM:
             self._told = True
-            click.secho("Kept: agentflow timeline draws it, agentflow show reads it.", dim=True, err=True)
+            print_rows([[("Kept: `agentflow timeline` draws it, `agentflow show` reads it.", "dim")]])
 
     async def _watch(self, runner: Runner, run: Run, view: View) -> Exception | None:
         """Show the run to its end, and how it ended."""

@@ -34,6 +34,13 @@ from agentflow import *
 """
 
 
+@pytest.fixture(autouse=True)
+def own_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file in which this test's sessions are kept, in this process and those that it starts."""
+    monkeypatch.setenv("AGENTFLOW_DB", str(tmp_path / "kept" / "agentflow.db"))
+    return tmp_path / "kept" / "agentflow.db"
+
+
 @pytest.fixture
 def agent_file(tmp_path: Path) -> Callable[..., Path]:
     """Writes a file of agents; anyio and agentflow's names are imported in it."""
@@ -59,12 +66,11 @@ def fresh_imports() -> Iterator[None]:
 
 
 @pytest.fixture
-def call(fresh_imports: None, tmp_path: Path) -> Callable[..., Result]:
-    """`call("run", file, "hello")`: the command, in this process, without a terminal, with a file of sessions."""
+def call(fresh_imports: None) -> Callable[..., Result]:
+    """`call("run", file, "hello")`: the command, in this process, without a terminal."""
 
     def run(*args: object, stdin: bytes | None = None) -> Result:
-        runner = CliRunner(env={"AGENTFLOW_DB": str(tmp_path / "agentflow.db")})
-        return runner.invoke(cli, [str(arg) for arg in args], input=stdin)
+        return CliRunner().invoke(cli, [str(arg) for arg in args], input=stdin)
 
     return run
 
@@ -175,8 +181,7 @@ def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
 
     def start(*args: object, size: tuple[int, int] = (24, 80), **env: str) -> Terminal:
         command = [sys.executable, "-W", "error", "-m", "agentflow", *map(str, args)]
-        kept = {"AGENTFLOW_DB": str(tmp_path / "agentflow.db")}
-        here = clean_environment() | {"TERM": "xterm-256color"} | kept | env
+        here = clean_environment() | {"TERM": "xterm-256color"} | env
         opened.append(Terminal(command, cwd=tmp_path, size=size, env=here))
         return opened[-1]
 
@@ -203,7 +208,7 @@ def piped(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[bytes]]:
             input=stdin,
             capture_output=True,
             cwd=tmp_path,
-            env=clean_environment() | {"AGENTFLOW_DB": str(tmp_path / "agentflow.db")} | env,
+            env=clean_environment() | env,
             timeout=PATIENCE,
             check=False,
         )
