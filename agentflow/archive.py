@@ -63,16 +63,18 @@ async def export_session(
     )
     async for event in sessions.events(key, until=info.version):
         yield f'{{"event":{event.to_json()}}}'
+    files = 0
     for filename in await artifacts.list(key) if artifacts is not None else ():
         for version in await artifacts.versions(key, filename) if artifacts is not None else ():
             stored = await artifacts.open(key, filename, version=version) if artifacts is not None else None
             if stored is None:
                 continue  # deleted meanwhile
+            files += 1
             yield _line(file={"name": filename, "version": version, "type": stored.mime_type, "sha256": stored.sha256})
             async for chunk in stored:
                 for start in range(0, len(chunk), _PIECE):
                     yield _line(piece=b2a_base64(chunk[start : start + _PIECE], newline=False).decode())
-    yield _line(end=key.session_id)
+    yield _line(end=key.session_id, files=files)
 
 
 def _line(**fields: Any) -> str:
@@ -133,8 +135,10 @@ async def import_sessions(
 async def _files(reader: "_Reader", key: SessionKey, artifacts: ArtifactService | None) -> None:
     """The files up to the line that ends the session."""
     known: dict[str, int] = {}
+    count = 0
     while (line := await reader.take()) is not None and "file" in line:
         file = line["file"]
+        count += 1
         try:
             name, version, kind, digest = str(file["name"]), int(file["version"]), str(file["type"]), file["sha256"]
         except (KeyError, TypeError, ValueError) as error:
@@ -154,6 +158,8 @@ async def _files(reader: "_Reader", key: SessionKey, artifacts: ArtifactService 
             raise reader.bad(f"the file {name!r} is damaged")
     if line is None or "end" not in line:
         raise reader.bad("the session has no end: the file was cut short" if line is None else "unknown line")
+    if line.get("files") != count:
+        raise reader.bad(f"the session has {count} of {line.get('files')} files")
 
 
 def _info(fields: Any, reader: "_Reader") -> SessionInfo:

@@ -87,7 +87,7 @@ class Turn:
         tries: How often it was tried.
         attempts: Each of these tries, where there was more than one.
         error: What went wrong.
-        reason: Why it was cancelled.
+        reason: Why it was cancelled; of a Parallel, why it ended before all of its branches did.
         hidden: It lost a race, or failed where failures are ignored: what it said is in no prompt.
         usage: What models charged for it, its children aside.
         calls: Its tools.
@@ -326,7 +326,8 @@ class Timeline:
         ended = event.timestamp
         if record.outcome == "cancelled":  # its end was stored with whatever came next
             ended = min(ended, turn.began + record.execution_time_ms / 1000)
-        turn.error, turn.reason, turn.tries = record.error, record.reason, max(turn.tries, record.attempts)
+        turn.error, turn.reason = record.error, record.reason or turn.reason
+        turn.tries = max(turn.tries, record.attempts)
         self._end(turn, ended, record.outcome)
 
     def _end(self, turn: Turn, now: float, status: str) -> None:

@@ -448,3 +448,4 @@ $("runs").append(...runs.map((each, index) => Object.assign(make("option", `${in
 $("runs").value = runs.length - 1;
 choose(runs.length - 1);
 colours();
+paint();

@@ -67,12 +67,24 @@ def rows(timeline: Timeline) -> list[Row]:
         there = {child.label for child in row.children}
         missing = {name: None for turn in row.turns for name in turn.skipped if name not in there}
         row.children += [Row(name, row.depth + 1) for name in missing]
-        declared = [name for turn in row.turns for name in turn.declared]
-        if declared:
-            order = {name: place for place, name in reversed(list(enumerate(declared)))}
-            last = len(declared)
-            row.children.sort(key=lambda child: order.get(child.label, order.get(child.label.partition("#")[0], last)))
+        _order(row)
     return list(_flat(roots))
+
+
+def _order(row: Row) -> None:
+    """Branches stand as they were declared, twins by their number; what ran one after the other stands as it ran."""
+    if not any(turn.forked for child in row.children for turn in child.turns[:1]):
+        return
+    declared = [name for turn in row.turns for name in turn.declared]
+    order: dict[str, int] = {}
+    for name in [*declared, *(child.label.partition("#")[0] for child in row.children)]:
+        order.setdefault(name, len(order))
+
+    def place(child: Row) -> tuple[int, int]:
+        base, _, number = child.label.partition("#")
+        return order.get(child.label, order[base]), int(number) if number.isdigit() else 1
+
+    row.children.sort(key=place)
 
 
 def _flat(roots: list[Row]) -> Iterator[Row]:

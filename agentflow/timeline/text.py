@@ -20,6 +20,7 @@ STYLES = {
 }
 _LINES = {"own": ("━", "="), "failed": ("━", "x"), "children": ("─", "-"), "retry": ("╌", "~"), "queue": ("·", ".")}
 _RANK = {"": 0, "queue": 1, "children": 2, "retry": 3, "failed": 4, "own": 5}
+_PLAIN = str.maketrans({"·": "-", "…": "~"})
 _TIME = 9
 _LEAST = 16
 """Columns that bars need to say anything."""
@@ -39,6 +40,13 @@ def gantt(timeline: Timeline, *, width: int = 100, ascii: bool = False) -> str: 
 
 def gantt_rows(timeline: Timeline, *, width: int = 100, ascii: bool = False) -> list[Words]:  # noqa: A002
     """The same with styles."""
+    lines = [_crop(line, width) for line in _rows(timeline, width, ascii)]
+    if ascii:
+        return [[(words.translate(_PLAIN), style) for words, style in line] for line in lines]
+    return lines
+
+
+def _rows(timeline: Timeline, width: int, ascii: bool) -> list[Words]:  # noqa: A002
     table = rows(timeline)
     lines: list[Words] = [_headline(timeline, width)]
     if not table:
@@ -53,22 +61,31 @@ def gantt_rows(timeline: Timeline, *, width: int = 100, ascii: bool = False) -> 
     if bars < _LEAST:  # a narrow terminal: bars are what it is about
         tail = 2 + states if width - names - 1 - _TIME - 2 - states >= _LEAST else 0
         bars = max(_LEAST, width - names - 1 - _TIME - tail)
-    start, end = _span(timeline, table)
+    start, end = _span(timeline)
     lines.append([(" " * (names + 1), ""), (_axis(end - start, bars), "dim")])
     critical = {id(turn) for turn, _ in timeline.critical_turns()}
     for row, label, note in zip(table, labels, notes, strict=True):
-        lines.append(_line(row, label, note, names, bars, tail, states, start, end, critical, ascii))
+        line: Words = [(cut(label, names) + " ", "bold" if row.depth == 0 else "dim" if not row.turns else "")]
+        line += _bar(row, bars, start, end, ascii)
+        on_path = any(id(turn) in critical for turn in row.turns)
+        seconds = duration(row.seconds) if row.turns else ""
+        line.append((seconds.rjust(_TIME), "bold" if on_path else "dim"))
+        if tail:
+            line += _end(row.status, note, states, tail)
+        lines.append(line)
     lines.append([("", "")])
-    lines += _legend(timeline, table, width, ascii)
+    lines += _legend(table, width, ascii)
     return lines
 
 
 def _headline(timeline: Timeline, width: int) -> Words:
     status = timeline.status or "unfinished"
-    name = timeline.root.name if timeline.root is not None else "run"
+    name = clean(timeline.root.name) if timeline.root is not None else "run"
     facts = [duration(timeline.wall), plural(len(timeline.turns), "turn"), plural(timeline.events, "event")]
     if timeline.usage.total_tokens:
         facts.append(plural(timeline.usage.total_tokens, "token"))
+    while len(facts) > 1 and columns(f"{name} {status} · " + " · ".join(facts)) > width:
+        facts.pop()
     words: Words = [(name, "bold"), (f" {status}", STYLES.get(status, "")), (" · " + " · ".join(facts), "dim")]
     left = width - sum(columns(text) for text, _ in words) - 3
     asked = " ".join(clean(timeline.asked).split())
@@ -77,7 +94,7 @@ def _headline(timeline: Timeline, width: int) -> Words:
     return words
 
 
-def _span(timeline: Timeline, table: Sequence[Row]) -> tuple[float, float]:
+def _span(timeline: Timeline) -> tuple[float, float]:
     turns = timeline.turns
     start = min(turn.began for turn in turns)
     end = max(turn.ended for turn in turns)
@@ -87,7 +104,7 @@ def _span(timeline: Timeline, table: Sequence[Row]) -> tuple[float, float]:
 def _axis(seconds: float, bars: int) -> str:
     line = [" "] * (bars + 12)
     free = 0
-    for tick in ticks(seconds, max(2, bars // 12)):
+    for tick in ticks(seconds, max(2, bars // 9)):
         place = int(tick / seconds * (bars - 1))
         name = moment(tick)
         if place >= free and place + len(name) <= bars:
@@ -96,33 +113,21 @@ def _axis(seconds: float, bars: int) -> str:
     return "".join(line).rstrip()
 
 
-def _line(
-    row: Row,
-    label: str,
-    note: str,
-    names: int,
-    bars: int,
-    tail: int,
-    states: int,
-    start: float,
-    end: float,
-    critical: set[int],
-    ascii: bool,  # noqa: A002
-) -> Words:
-    status = row.status
-    words: Words = [(cut(label, names) + " ", "bold" if row.depth == 0 else "dim" if not row.turns else "")]
-    words += _bar(row, bars, start, end, ascii)
-    seconds = duration(row.seconds) if row.turns else ""
-    on_path = any(id(turn) in critical for turn in row.turns)
-    words.append((seconds.rjust(_TIME), "bold" if on_path else "dim"))
-    if tail:
-        style = STYLES.get(status, "")
-        words.append(("  " + status.ljust(states), style))
-        room = tail - 4 - states
-        if note and room >= 4:
-            failed = status in ("error", "timeout")
-            words.append(("  " + cut(note, room).rstrip(), "red" if failed else "dim"))
+def _end(status: str, note: str, states: int, room: int) -> Words:
+    words: Words = [("  " + status.ljust(states), STYLES.get(status, ""))]
+    if note and room - states >= 8:
+        style = "red" if status in ("error", "timeout") else "dim"
+        words.append(("  " + cut(note, room - 4 - states).rstrip(), style))
     return words
+
+
+def _crop(line: Words, width: int) -> Words:
+    cropped: Words = []
+    for words, style in line:
+        taken = columns(words)
+        cropped.append((words if taken <= width else cut(words, width), style))
+        width -= min(width, taken)
+    return cropped
 
 
 def _bar(row: Row, bars: int, start: float, end: float, ascii: bool) -> Words:  # noqa: A002
@@ -154,7 +159,7 @@ def _bar(row: Row, bars: int, start: float, end: float, ascii: bool) -> Words:  
     return words
 
 
-def _legend(timeline: Timeline, table: Sequence[Row], width: int, ascii: bool) -> list[Words]:  # noqa: A002
+def _legend(table: Sequence[Row], width: int, ascii: bool) -> list[Words]:  # noqa: A002
     names = {"own": "at work", "children": "its agents at work", "queue": "queued", "retry": "before a retry"}
     there = {kind for row in table for turn in row.turns for kind, _, _ in pieces(turn)}
     legend = "   ".join(f"{_LINES[kind][ascii] * 2} {name}" for kind, name in names.items() if kind in there)

@@ -12,7 +12,7 @@ _LONGEST = 2_000
 _CONTROL = re.compile(
     r"\r\n"
     r"|\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?"  # colours and cursors; titles, links
-    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]"  # others; separators; overrides of the direction
 )
 
 
