@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         ContextEnded as ContextEnded,
         InvalidEvent as InvalidEvent,
         LimitExceeded as LimitExceeded,
+        ModelError as ModelError,
         PluginError as PluginError,
         RunError as RunError,
         RunNotFound as RunNotFound,
@@ -46,6 +47,26 @@ if TYPE_CHECKING:
         StateConflict as StateConflict,
     )
     from agentflow.events import Actions as Actions, ErrorInfo as ErrorInfo, Event as Event, Usage as Usage
+    from agentflow.models.anthropic import AnthropicModel as AnthropicModel
+    from agentflow.models.base import (
+        CallSite as CallSite,
+        Capabilities as Capabilities,
+        Message as Message,
+        Model as Model,
+        ModelRequest as ModelRequest,
+        ModelResponse as ModelResponse,
+        ModelSettings as ModelSettings,
+        OutputSchema as OutputSchema,
+        Refusal as Refusal,
+        ServerTool as ServerTool,
+        ToolSpec as ToolSpec,
+    )
+    from agentflow.models.fallback import FallbackModel as FallbackModel
+    from agentflow.models.limiter import ConcurrencyLimiter as ConcurrencyLimiter
+    from agentflow.models.openai import OpenAIModel as OpenAIModel
+    from agentflow.models.prices import Price as Price
+    from agentflow.models.pydantic_ai import PydanticAIModel as PydanticAIModel
+    from agentflow.models.registry import register_model as register_model, resolve_model as resolve_model
     from agentflow.outcome import Outcome as Outcome
     from agentflow.policies import Limits as Limits, Retry as Retry
     from agentflow.run import Run as Run, RunResult as RunResult
@@ -99,6 +120,7 @@ _HOMES = {
         "ContextEnded",
         "InvalidEvent",
         "LimitExceeded",
+        "ModelError",
         "PluginError",
         "RunError",
         "RunNotFound",
@@ -111,6 +133,26 @@ _HOMES = {
         "StateConflict",
     ),
     "agentflow.events": ("Actions", "ErrorInfo", "Event", "Usage"),
+    "agentflow.models.anthropic": ("AnthropicModel",),
+    "agentflow.models.base": (
+        "CallSite",
+        "Capabilities",
+        "Message",
+        "Model",
+        "ModelRequest",
+        "ModelResponse",
+        "ModelSettings",
+        "OutputSchema",
+        "Refusal",
+        "ServerTool",
+        "ToolSpec",
+    ),
+    "agentflow.models.fallback": ("FallbackModel",),
+    "agentflow.models.limiter": ("ConcurrencyLimiter",),
+    "agentflow.models.openai": ("OpenAIModel",),
+    "agentflow.models.prices": ("Price",),
+    "agentflow.models.pydantic_ai": ("PydanticAIModel",),
+    "agentflow.models.registry": ("register_model", "resolve_model"),
     "agentflow.outcome": ("Outcome",),
     "agentflow.policies": ("Limits", "Retry"),
     "agentflow.run": ("Run", "RunResult"),

@@ -160,6 +160,12 @@ class Invocation:
             self._rng = random.Random(self._seed)
         return self._rng
 
+    def why(self, when: float) -> str:
+        """Why what was cancelled at `when` was, as far as that is the run's affair."""
+        if not self.reason and when >= self.ends:
+            return f"the run's time ({self.limits.seconds:g} s) was up"
+        return self.reason
+
     @property
     def has_deferred(self) -> bool:
         """Whether terminal events of something cancelled are still to be committed."""

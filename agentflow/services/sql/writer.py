@@ -192,6 +192,7 @@ class _Loop:
                 given_up, self.batch = self.batch is not jobs, ()
             if not given_up:
                 _answer(jobs)
+            jobs = []  # they know the store, which is to end when it is dropped
 
     def take(self) -> tuple[list[Job], bool]:
         """All that waits, and whether nothing is to follow. Waits for the first."""
