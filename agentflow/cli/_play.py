@@ -132,7 +132,7 @@ class Player:
             return None
         try:
             return await stack.enter_async_context(opened(settings.db, create=True))
-        except (ServiceError, OSError) as error:
+        except ServiceError as error:
             if settings.db is not None or settings.session is not None or settings.go_on:
                 raise Fault(describe(error)) from error
             click.echo(f"This session is not kept: {describe(error)}", err=True)

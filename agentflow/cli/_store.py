@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from agentflow.cli._errors import Failure, Fault, describe, traced
-from agentflow.errors import AgentflowError
+from agentflow.errors import AgentflowError, ServiceError
 from agentflow.services.artifacts import ArtifactService
 from agentflow.services.memory import MemoryService
 from agentflow.services.sessions import SessionInfo, SessionService
@@ -112,12 +112,14 @@ async def opened(db: str | None, *, create: bool = False) -> AsyncIterator[Store
 
     Raises:
         Fault: There is no such file, and none is to be made.
-        ServiceError: It can't be opened.
-        OSError: Its folder can't be made.
+        ServiceError: It, or its folder, can't be opened or made.
     """
     if create:
         path = Path(db) if db is not None else default_path()
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise ServiceError(f"the folder {str(path.parent)!r} can't be made: {error.strerror}") from error
     else:
         path = existing(db)
     async with open_file(path) as store:
