@@ -490,6 +490,7 @@ async def _tries(ctx: Turn, start: AgentStart, retry: Retry) -> None:
                 raise
             failure = error_info(error)
             wait = retry.wait(ctx._attempts, run.rng)
+            failed = run.now()
             if run.tracing is not None:
                 run.tracing.attempt_failed(ctx._span, ctx._attempts, error)
         if ctx._state is not None:
@@ -499,7 +500,8 @@ async def _tries(ctx: Turn, start: AgentStart, retry: Retry) -> None:
         ctx._said, ctx._links = None, ()
         await anyio.sleep(wait)
         ctx._attempts += 1
-        await ctx.tell(type(start)(ctx.agent.name, start.agent_type, ctx._attempts, failure))
+        waited = round((run.now() - failed) * 1000, 3)
+        await ctx.tell(type(start)(ctx.agent.name, start.agent_type, ctx._attempts, failure, waited_ms=waited))
 
 
 async def _body(ctx: Turn) -> None:

@@ -11,6 +11,8 @@
     │   ├── StaleSession       someone else wrote first
     │   └── AnswerRefused      an answer to what nobody asked, or waits for
     ├── RunNotFound            nothing to attach to
+    ├── InvalidCursor          a client asks to go on from where nobody can have been
+    ├── InvalidArchive         exported sessions are damaged, or something else: `.line`
     ├── ToolError              a tool failed, and says so in words for the model
     │   ├── InvalidArguments   it was called with what doesn't fit
     │   └── NotConfirmed       somebody said no to the call
@@ -97,6 +99,22 @@ class AnswerRefused(SessionError):
 
 class RunNotFound(AgentflowError):
     """The Runner knows no run of this id."""
+
+
+class InvalidCursor(AgentflowError):
+    """What a client sent as its position in a run is none."""
+
+
+class InvalidArchive(AgentflowError):
+    """Exported sessions are damaged, cut short, of a newer version, or something else altogether.
+
+    Attributes:
+        line: Which line, from 1.
+    """
+
+    def __init__(self, message: str, *, line: int) -> None:
+        super().__init__(message)
+        self.line = line
 
 
 class ToolError(AgentflowError):

@@ -102,6 +102,7 @@ class AgentStart(Record):
 
     `own_branch`: it runs beside others of the same parent, on a branch that joins when it ends. `resumed`: it goes on
     after a pause, in the place where it was. `isolated`: it sees nothing from before its line, only what it is told.
+    `waited_ms`: from the failure of the attempt before to this one.
     """
 
     agent_name: str
@@ -111,6 +112,7 @@ class AgentStart(Record):
     own_branch: bool = False
     resumed: bool = False
     isolated: bool = False
+    waited_ms: float = 0.0
     extra: dict[str, Any] | None = field(default=None, kw_only=True, repr=False)
     name: ClassVar[str] = "agent_start"
 
