@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         SessionNotFound as SessionNotFound,
         StaleSession as StaleSession,
         StateConflict as StateConflict,
+        ToolError as ToolError,
         ToolTimeout as ToolTimeout,
     )
     from agentflow.events import Actions as Actions, ErrorInfo as ErrorInfo, Event as Event, Usage as Usage
@@ -117,6 +118,7 @@ if TYPE_CHECKING:
         save_artifact as save_artifact,
     )
     from agentflow.tools.function import FunctionTool as FunctionTool, tool as tool
+    from agentflow.tools.mcp import McpToolset as McpToolset
     from agentflow.tools.toolset import Toolset as Toolset
 
 __version__ = "0.1.0"
@@ -165,6 +167,7 @@ _HOMES = {
         "SessionNotFound",
         "StaleSession",
         "StateConflict",
+        "ToolError",
         "ToolTimeout",
     ),
     "agentflow.events": ("Actions", "ErrorInfo", "Event", "Usage"),
@@ -201,6 +204,7 @@ _HOMES = {
     "agentflow.tools.agent": ("AgentTool",),
     "agentflow.tools.builtin": ("LoadArtifacts", "PreloadMemory", "exit_loop", "load_memory", "save_artifact"),
     "agentflow.tools.function": ("FunctionTool", "tool"),
+    "agentflow.tools.mcp": ("McpToolset",),
     "agentflow.tools.toolset": ("Toolset",),
 }
 _home_of = {name: home for home, names in _HOMES.items() for name in names}

@@ -16,6 +16,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanContext
 from agentflow import tracing
 from agentflow._hooks import Hooks
 from agentflow._invocation import Invocation, Place, Timer, Watcher, summary, with_pending
+from agentflow._resources import Resources
 from agentflow._streams import Watched
 from agentflow.content import Part, Text, clean_text
 from agentflow.errors import AgentTimeout, InvalidEvent, RunError
@@ -59,6 +60,7 @@ class Services:
     artifacts: ArtifactService
     memory: MemoryService
     plugins: Hooks
+    resources: Resources
     model: Model | None = None
     held: set[Model] = field(default_factory=set)
 
@@ -489,6 +491,7 @@ async def _tries(ctx: Turn, start: AgentStart, retry: Retry) -> None:
                 raise
             failure = error_info(error)
             wait = retry.wait(ctx._attempts, run.rng)
+            failed = run.now()
             if run.tracing is not None:
                 run.tracing.attempt_failed(ctx._span, ctx._attempts, error)
         if ctx._state is not None:
@@ -498,7 +501,8 @@ async def _tries(ctx: Turn, start: AgentStart, retry: Retry) -> None:
         ctx._said, ctx._links = None, ()
         await anyio.sleep(wait)
         ctx._attempts += 1
-        await ctx.tell(type(start)(ctx.agent.name, start.agent_type, ctx._attempts, failure))
+        waited = round((run.now() - failed) * 1000, 3)
+        await ctx.tell(type(start)(ctx.agent.name, start.agent_type, ctx._attempts, failure, waited_ms=waited))
 
 
 async def _body(ctx: Turn) -> None:
