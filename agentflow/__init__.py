@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         StaleSession as StaleSession,
         StateConflict as StateConflict,
         TooFewAnswers as TooFewAnswers,
+        ToolError as ToolError,
         ToolTimeout as ToolTimeout,
     )
     from agentflow.events import Actions as Actions, ErrorInfo as ErrorInfo, Event as Event, Usage as Usage
@@ -80,8 +81,11 @@ if TYPE_CHECKING:
         ServerTool as ServerTool,
         ToolSpec as ToolSpec,
     )
+    from agentflow.models.fallback import FallbackModel as FallbackModel
     from agentflow.models.limiter import ConcurrencyLimiter as ConcurrencyLimiter
+    from agentflow.models.openai import OpenAIModel as OpenAIModel
     from agentflow.models.prices import Price as Price
+    from agentflow.models.pydantic_ai import PydanticAIModel as PydanticAIModel
     from agentflow.models.registry import register_model as register_model, resolve_model as resolve_model
     from agentflow.outcome import Outcome as Outcome
     from agentflow.patterns.aggregate import (
@@ -122,7 +126,12 @@ if TYPE_CHECKING:
     from agentflow.questions import Confirmation as Confirmation, Paused as Paused, Question as Question
     from agentflow.run import Run as Run, RunResult as RunResult
     from agentflow.runner import Runner as Runner
-    from agentflow.services.artifacts import Artifact as Artifact, ArtifactService as ArtifactService
+    from agentflow.services.artifacts import (
+        Artifact as Artifact,
+        ArtifactInfo as ArtifactInfo,
+        ArtifactService as ArtifactService,
+        StoredArtifact as StoredArtifact,
+    )
     from agentflow.services.inmemory import (
         InMemoryArtifactService as InMemoryArtifactService,
         InMemoryMemoryService as InMemoryMemoryService,
@@ -135,7 +144,17 @@ if TYPE_CHECKING:
         SessionKey as SessionKey,
         SessionService as SessionService,
     )
+    from agentflow.services.sqlite import SQLiteStore as SQLiteStore
+    from agentflow.tools.agent import AgentTool as AgentTool
+    from agentflow.tools.builtin import (
+        LoadArtifacts as LoadArtifacts,
+        PreloadMemory as PreloadMemory,
+        exit_loop as exit_loop,
+        load_memory as load_memory,
+        save_artifact as save_artifact,
+    )
     from agentflow.tools.function import FunctionTool as FunctionTool, tool as tool
+    from agentflow.tools.mcp import McpToolset as McpToolset
     from agentflow.tools.toolset import Toolset as Toolset
 
 __version__ = "0.1.0"
@@ -186,6 +205,7 @@ _HOMES = {
         "StaleSession",
         "StateConflict",
         "TooFewAnswers",
+        "ToolError",
         "ToolTimeout",
     ),
     "agentflow.events": ("Actions", "ErrorInfo", "Event", "Usage"),
@@ -203,8 +223,11 @@ _HOMES = {
         "ServerTool",
         "ToolSpec",
     ),
+    "agentflow.models.fallback": ("FallbackModel",),
     "agentflow.models.limiter": ("ConcurrencyLimiter",),
+    "agentflow.models.openai": ("OpenAIModel",),
     "agentflow.models.prices": ("Price",),
+    "agentflow.models.pydantic_ai": ("PydanticAIModel",),
     "agentflow.models.registry": ("register_model", "resolve_model"),
     "agentflow.outcome": ("Outcome",),
     "agentflow.patterns.aggregate": (
@@ -239,11 +262,15 @@ _HOMES = {
     "agentflow.questions": ("Confirmation", "Paused", "Question"),
     "agentflow.run": ("Run", "RunResult"),
     "agentflow.runner": ("Runner",),
-    "agentflow.services.artifacts": ("Artifact", "ArtifactService"),
+    "agentflow.services.artifacts": ("Artifact", "ArtifactInfo", "ArtifactService", "StoredArtifact"),
     "agentflow.services.inmemory": ("InMemoryArtifactService", "InMemoryMemoryService", "InMemorySessionService"),
     "agentflow.services.memory": ("MemoryHit", "MemoryService"),
     "agentflow.services.sessions": ("Session", "SessionInfo", "SessionKey", "SessionService"),
+    "agentflow.services.sqlite": ("SQLiteStore",),
+    "agentflow.tools.agent": ("AgentTool",),
+    "agentflow.tools.builtin": ("LoadArtifacts", "PreloadMemory", "exit_loop", "load_memory", "save_artifact"),
     "agentflow.tools.function": ("FunctionTool", "tool"),
+    "agentflow.tools.mcp": ("McpToolset",),
     "agentflow.tools.toolset": ("Toolset",),
 }
 _home_of = {name: home for home, names in _HOMES.items() for name in names}

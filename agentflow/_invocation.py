@@ -2,6 +2,7 @@
 
 import logging
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
@@ -138,9 +139,10 @@ class Invocation:
         self._rng: random.Random | None = None
         self.tracing = tracing
         self.scheduler = scheduler
+        self.tool_calls: Counter[tuple[str, str]] = Counter()  # by path and branch: they number lines
+        self.journal: Journal | None = None  # of a run that goes on after a pause: what it had done
         self.on_event = on_event
         self.direct = on_event is None and scheduler is None  # what is emitted goes straight into the log
-        self.journal: Journal | None = None  # of a run that goes on after a pause: what it had done
         self.state: dict[str, Any] = {}
         self.user_content: tuple[Part, ...] = ()
         self.usage = Usage()
@@ -167,9 +169,17 @@ class Invocation:
             self._rng = random.Random(self._seed)
         return self._rng
 
+    def why(self, when: float) -> str:
+        """Why what was cancelled at `when` was, as far as that is the run's affair."""
+        if not self.reason and when >= self.ends:
+            return f"the run's time ({self.limits.seconds:g} s) was up"
+        return self.reason
+
     def go_on(self, journal: Journal) -> None:
         """Be the run that this is the journal of."""
-        self.journal, self._count, self.user_content = journal, journal.count, journal.user_content
+        self.journal, self.user_content, self.direct = journal, journal.user_content, False
+        self.new_id = (f"{self.id}-{n}" for n in count(journal.count + 1)).__next__
+        self.tool_calls = journal.tool_calls.copy()
 
     @property
     def has_deferred(self) -> bool:

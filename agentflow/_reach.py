@@ -1,23 +1,49 @@
-"""What a turn reaches beyond its own words: people, artifacts, memory, and what it was before its run paused."""
+"""What reaches a turn, and what it reaches: a message, people, artifacts, memory, what it was before a pause."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from agentflow._turn import Turn
-from agentflow.events import Actions, AgentStart, Event
+from agentflow.content import UserContent, as_parts
+from agentflow.errors import ConfigError
+from agentflow.events import Actions, AgentStart, Event, build_event
 from agentflow.outcome import Outcome
 from agentflow.questions import Paused, Question, new_question, type_adapter
 from agentflow.services.artifacts import Artifact
 from agentflow.services.memory import MemoryHit
+
+T = TypeVar("T")
 
 
 class Reach(Turn):
     """That part of an `InvocationContext`."""
 
     __slots__ = ()
+
+    def told(self, message: UserContent) -> None:
+        """It is told something of its own, as by a user; those it runs are told the same.
+
+        Raises:
+            ConfigError: No such content.
+        """
+        try:
+            self._content, self._hears = as_parts(message), True
+        except ValueError as error:
+            raise ConfigError(f"message for agent {self.path!r}: {error}") from None
+
+    async def hear(self) -> None:
+        """Put what it was told on its line."""
+        run = self._run
+        assert self._content is not None
+        event = build_event(self.form, run.new_id(), run.time(), self._content)
+        event.__dict__["author"] = "user"
+        run.clean(event, self.path)
+        self._content = event.parts
+        await run.tell(event, self, self._place, self._timers)
 
     async def request_input(self, message: str, *, schema: Any = None, payload: Any = None) -> Any:
         """Ask a person, and return the answer.
@@ -60,6 +86,30 @@ class Reach(Turn):
         here, run_id = self._place.branch, self._run.id
         return [replace(question, path=self.path, branch=here, invocation_id=run_id) for question in questions]
 
+    async def resource(
+        self, key: object, opener: Callable[[], AbstractAsyncContextManager[T]], *, renew: T | None = None
+    ) -> T:
+        """Something that stays open while the Runner lives, the same for all runs: a connection, a pool.
+
+        It is opened when first asked for, in a task of the Runner's, and closed when the Runner ends.
+
+        Args:
+            key: What it is known by; must be hashable.
+            opener: Called, without arguments, for an async context manager that opens and closes it.
+            renew: What was got before and is of no use any more: unless somebody was faster it is closed, and opened
+                again.
+
+        Raises:
+            Exception: What opening it raised.
+        """
+        self._check()
+        value: T = await self._services.resources.get(key, opener, renew=renew)
+        return value
+
+    def drop_resource(self, key: object) -> None:
+        """Close what is open under `key`, or is being opened; who asks next opens it again."""
+        self._services.resources.drop(key)
+
     async def save_artifact(self, filename: str, data: bytes | str, *, mime_type: str | None = None) -> int:
         """Save a file beside the session, as a new version, and tell of it in an event.
 
@@ -80,6 +130,11 @@ class Reach(Turn):
         """The artifact of this name, or `None`: the latest version, or the one asked for."""
         self._check()
         return await self._services.artifacts.load(self._run.key, filename, version=version)
+
+    async def list_artifacts(self) -> Sequence[str]:
+        """The names of the artifacts that the session sees, its user's included, sorted."""
+        self._check()
+        return await self._services.artifacts.list(self._run.key)
 
     async def search_memory(self, query: str, *, limit: int = 10) -> Sequence[MemoryHit]:
         """What the memory service remembers of this user for `query`, best first."""

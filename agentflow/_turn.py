@@ -4,7 +4,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import isawaitable
 from types import CoroutineType
 from typing import Any, Self
@@ -16,9 +16,10 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanContext
 from agentflow import tracing
 from agentflow._hooks import Hooks
 from agentflow._invocation import Invocation, Place, Timer, Watcher, summary, with_pending
+from agentflow._resources import Resources
 from agentflow._streams import Watched
-from agentflow.content import Part, Text, UserContent, as_parts, clean_text
-from agentflow.errors import AgentTimeout, ConfigError, InvalidEvent, RunError
+from agentflow.content import Part, Text, clean_text
+from agentflow.errors import AgentTimeout, InvalidEvent, RunError
 from agentflow.events import (
     Actions,
     AgentComplete,
@@ -34,6 +35,7 @@ from agentflow.events import (
     event_form,
 )
 from agentflow.journal import Past
+from agentflow.models.base import Model
 from agentflow.outcome import Outcome
 from agentflow.policies import Retry
 from agentflow.questions import Question, pause_in
@@ -58,6 +60,15 @@ class Services:
     artifacts: ArtifactService
     memory: MemoryService
     plugins: Hooks
+    resources: Resources
+    model: Model | None = None
+    held: set[Model] = field(default_factory=set)
+
+    async def hold(self, model: Model) -> None:
+        """Have what `model` opens kept open until the Runner ends."""
+        if model not in self.held:
+            self.held.add(model)
+            await model.__aenter__()
 
 
 class LoopFrame:
@@ -78,9 +89,9 @@ class Turn(ABC):
     """What a turn is made of; agents see it as `InvocationContext`."""
 
     __slots__ = (
-        "_active", "_attempts", "_calls", "_content", "_forks", "_form", "_hears", "_links", "_loop", "_made",
-        "_origins", "_parent", "_past", "_place", "_run", "_said", "_services", "_span", "_start", "_state",
-        "_stopped", "_timers", "_usage", "_watch", "agent", "began", "ended", "iteration", "path", "status",
+        "_active", "_attempts", "_content", "_forks", "_form", "_hears", "_links", "_loop", "_made",
+        "_origins", "_parent", "_past", "_place", "_run", "_said", "_services", "_span", "_start", "_state", "_stopped",
+        "_timers", "_usage", "_watch", "agent", "began", "ended", "iteration", "path", "status",
     )  # fmt: skip
 
     def __init__(self, run: Invocation, services: Services, agent: Any, parent: "Turn | None") -> None:
@@ -93,7 +104,6 @@ class Turn(ABC):
         self.status: Status = "skipped"
         self._active = 0
         self._attempts = 1
-        self._calls = 0
         self._hears = False
         self._forks = 0
         self._form: dict[str, Any] | None = None
@@ -132,6 +142,10 @@ class Turn(ABC):
         """Say something."""
 
     @abstractmethod
+    async def hear(self) -> None:
+        """Put what it was told on its line."""
+
+    @abstractmethod
     def _check(self) -> None:
         """Whether it may still be used."""
 
@@ -151,27 +165,6 @@ class Turn(ABC):
         ctx = self.derive(child)
         ctx._place = Place((*place.segments, fork, name), ((group, index), *place.groups), (*watchers, *place.watchers))
         return ctx
-
-    def told(self, message: UserContent) -> None:
-        """It is told something of its own, as by a user; those it runs are told the same.
-
-        Raises:
-            ConfigError: No such content.
-        """
-        try:
-            self._content, self._hears = as_parts(message), True
-        except ValueError as error:
-            raise ConfigError(f"message for agent {self.path!r}: {error}") from None
-
-    async def hear(self) -> None:
-        """Put what it was told on its line."""
-        run = self._run
-        assert self._content is not None
-        event = build_event(self.form, run.new_id(), run.time(), self._content)
-        event.__dict__["author"] = "user"
-        run.clean(event, self.path)
-        self._content = event.parts
-        await run.tell(event, self, self._place, self._timers)
 
     def beside(self, child: Any) -> Self:
         """The context of a child that runs beside others of this turn: on a branch of its own."""
@@ -271,7 +264,7 @@ class Turn(ABC):
     def cancelled_end(self) -> Event:
         """The terminal event of this turn, which was cancelled."""
         assert self._start is not None
-        return self.lifecycle(_end_record(self, self._start, "cancelled", None, self._stopped))
+        return self.lifecycle(_end_record(self, self._start, "cancelled", None))
 
     def tell_later(self, make: Callable[[], Lifecycle]) -> None:
         """Leave a lifecycle event to the run's next commit, and its making too: a cancelled turn is to end now."""
@@ -312,7 +305,8 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
         else:
             with tracing.current(ctx._span):
                 result = await _work(ctx, start, timeout)
-        _check_result(ctx, result)
+        if result is not None:
+            _refuse(ctx, result)
         pending = ctx._state.take_pending() if ctx._state is not None else None
         actions = with_pending(pending, None) if pending is not None else None
         end = ctx.lifecycle(_end_record(ctx, start, "ok", None), actions)
@@ -354,7 +348,7 @@ def outcome_of(ctx: Turn, error: BaseException | None, pending: tuple[Question, 
         status=ctx.status,
         said=ctx._said,
         error=error,
-        duration=ctx._run.now() - ctx.began if ctx.began else 0.0,
+        duration=(ctx._stopped or ctx._run.now()) - ctx.began if ctx.began else 0.0,
         usage=ctx._usage,
         pending=pending,
     )
@@ -375,10 +369,10 @@ def _end_record(
     start: AgentStart,
     status: Status,
     error: Exception | None,
-    ended: float | None = None,
 ) -> AgentComplete:
     run, said = ctx._run, ctx._said
-    took = (run.now() if ended is None else ended) - ctx.began
+    ctx._stopped = ctx._stopped or run.now()
+    took = ctx._stopped - ctx.began
     kind = AgentParallelComplete if isinstance(start, AgentParallelStart) else AgentComplete
     record = kind(ctx.agent.name, status, int(took * 1e6) / 1000, ctx._attempts)
     if said is not None:
@@ -388,7 +382,9 @@ def _end_record(
     if error is not None:
         record.error = error_info(error)
     if status == "cancelled":
-        record.reason = run.reason or next((group.reason for group, _ in ctx._place.groups if group.reason), "")
+        record.reason = run.why(ctx._stopped) or next(
+            (group.reason for group, _ in ctx._place.groups if group.reason), ""
+        )
     return record
 
 
@@ -421,7 +417,7 @@ def _leave(ctx: Turn, error: BaseException | None) -> None:
             workflow=ctx.agent.directs_others,
             name=ctx.agent.name,
             error=error,
-            reason=run.reason if status == "cancelled" else "",
+            reason=run.why(run.now()) if status == "cancelled" else "",
             attempts=ctx._attempts,
             output=Outcome(agent="", branch="", status="ok", said=said).text if run.tracing.captures else None,
         )
@@ -495,6 +491,9 @@ async def _tries(ctx: Turn, start: AgentStart, retry: Retry) -> None:
                 raise
             failure = error_info(error)
             wait = retry.wait(ctx._attempts, run.rng)
+            failed = run.now()
+            if run.tracing is not None:
+                run.tracing.attempt_failed(ctx._span, ctx._attempts, error)
         if ctx._state is not None:
             ctx._state.drop_pending()
         for group, index, own in kept:
@@ -502,7 +501,8 @@ async def _tries(ctx: Turn, start: AgentStart, retry: Retry) -> None:
         ctx._said, ctx._links = None, ()
         await anyio.sleep(wait)
         ctx._attempts += 1
-        await ctx.tell(type(start)(ctx.agent.name, start.agent_type, ctx._attempts, failure))
+        waited = round((run.now() - failed) * 1000, 3)
+        await ctx.tell(type(start)(ctx.agent.name, start.agent_type, ctx._attempts, failure, waited_ms=waited))
 
 
 async def _body(ctx: Turn) -> None:
@@ -513,7 +513,9 @@ async def _body(ctx: Turn) -> None:
             await ctx.emit(reply)
             return
     work = agent.run(ctx)
-    _check_result(ctx, await (work if type(work) is CoroutineType else _drive(ctx, work)))
+    result = await (work if type(work) is CoroutineType else _drive(ctx, work))
+    if result is not None:
+        _refuse(ctx, result)
     if plugins.after_agent or agent.after_agent:
         reply = await _reply(ctx, "after_agent", agent.after_agent)
         if reply is not None:
@@ -545,11 +547,10 @@ def as_event(ctx: Turn, reply: object, hook: str) -> Event:
     raise InvalidEvent(f"{hook} of agent {ctx.path!r} must return text, an event or None, not {short(reply)}")
 
 
-def _check_result(ctx: Turn, result: object) -> None:
-    if result is not None:
-        raise InvalidEvent(
-            f"agent {ctx.path!r} returned {short(result)}; an agent says something with await ctx.emit(ctx.text(...))"
-        )
+def _refuse(ctx: Turn, result: object) -> None:
+    raise InvalidEvent(
+        f"agent {ctx.path!r} returned {short(result)}; an agent says something with await ctx.emit(ctx.text(...))"
+    )
 
 
 async def _drive(ctx: Turn, work: object) -> object:

@@ -5,18 +5,15 @@ with `await ctx.run(child)`. What happens around a turn is in `_turn.py`, what a
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Literal
 
-import anyio
 from anyio.lowlevel import checkpoint
 
 from agentflow._invocation import with_pending
-from agentflow._reach import Reach
-from agentflow._streams import Channel, Watched
 from agentflow._tree import Node, check_name
 from agentflow._turn import Turn, short, take_turn
+from agentflow._watching import Watching
 from agentflow.content import Part, Text, ToolCall, ToolResult, UserContent, as_parts, clean_text
 from agentflow.errors import ConfigError, ContextEnded, InvalidEvent
 from agentflow.events import Actions, AgentStart, Event, Usage, build_event, copy_event
@@ -238,7 +235,7 @@ class Plugin:
         """The Runner ends."""
 
 
-class InvocationContext(Reach):
+class InvocationContext(Watching):
     """What an agent knows and may do during its turn. Derived for each turn, never changed, of no use after it.
 
     Attributes:
@@ -382,7 +379,8 @@ class InvocationContext(Reach):
             if not run.channel.reading or run.stopping:
                 await checkpoint()
             elif flow.sent - run.lookahead > flow.taken:
-                await run.read(flow, run.lookahead, origin._timers)
+                timers = origin._timers
+                await (run.read(flow, run.lookahead, timers) if timers else run.channel.taken(flow, run.lookahead))
         if run.scheduler is not None:
             await run.scheduler.point(self.path, "go on")
 
@@ -479,54 +477,8 @@ class InvocationContext(Reach):
             return await take_turn(ctx, start)
         finally:
             self._active -= 1
-            self.join_loops()
-
-    @asynccontextmanager
-    async def open(self, child: Agent, *, message: UserContent = None) -> AsyncGenerator[Watched]:
-        """Let `child` take a turn and see its events *before* they are stored.
-
-        What is passed on with `emit`, changed or not, is stored; what isn't, is not. The child goes on when the next
-        event is asked for. Leaving the block stops it. Lifecycle events go their own way and can't be held back.
-
-        Args:
-            child: Who takes the turn.
-            message: What it is told; see `run`.
-
-        Raises:
-            Exception: What the child raised, at the next step of the iteration or on leaving the block.
-        """
-        ctx, start = await self._prepare(child, message)
-        channel = Channel(self._run.channel.new_ticket)
-        watched = ctx._watch = Watched(channel)
-        if self._origins is None:
-            self._origins = {}
-
-        async def work() -> None:
-            try:
-                watched.outcome = self.recall(ctx, start) or await take_turn(ctx, start)
-                watched.error = watched.outcome.error
-            except (Exception, Paused) as error:
-                watched.error = error
-            channel.close()  # not when cancelled: then so is who reads, and it isn't to take that for the end
-
-        failure: BaseException | None = None
-        self._active += 1
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(work, name=f"agentflow {ctx.path}")
-                try:
-                    yield watched
-                except (Exception, Paused) as error:  # raised again below, outside of the group, as itself
-                    failure = error
-                finally:
-                    tasks.cancel_scope.cancel()
-                    channel.stop_reading()
-        finally:
-            self._active -= 1
-            self.join_loops()
-        if failure is not None:
-            raise failure
-        watched.raise_error()
+            if self._loop is not None:
+                self.join_loops()
 
     async def flush(self) -> None:
         """Publish pending state writes now, in an event that has nothing else."""
@@ -588,19 +540,6 @@ class InvocationContext(Reach):
         fields["iteration"] = self.iteration
         return event
 
-    async def _show(self, event: Event, origin: Turn) -> None:
-        """Hand an event to who watches this turn, and wait until it has been passed on or dropped."""
-        watched = self._watch
-        assert watched is not None
-        ctx: Turn = self
-        while ctx._watch is watched:
-            assert ctx._parent is not None
-            ctx = ctx._parent
-        assert ctx._origins is not None
-        ctx._origins[event.id] = origin
-        await watched.channel.send(event, watched.flow)
-        ctx._origins.pop(event.id, None)
-
 
 class ToolContext(InvocationContext):
     """What a tool knows and may do during one call: all that its agent may, on a line of its own.
@@ -614,19 +553,26 @@ class ToolContext(InvocationContext):
         actions: What the call does besides answering: `escalate`, `transfer_to_agent`, `skip_summarization`.
         idempotency_key: The same whenever this call is made, also after a crash or an approval; of no other call.
         confirmation: What somebody said to the call, where it had to be confirmed.
+        isolates: Whether agents that it runs see nothing of the talk but what they are told.
     """
 
-    __slots__ = ("actions", "call", "confirmation", "idempotency_key", "tool")
+    __slots__ = ("actions", "call", "confirmation", "idempotency_key", "isolates", "tool")
 
     call: ToolCall
     tool: Tool
     actions: Actions
     idempotency_key: str
     confirmation: Confirmation | None
+    isolates: bool
 
     def derive(self, child: Any) -> Any:
         """The context of a turn inside of the call."""
         return InvocationContext(self._run, self._services, child, self)
+
+    async def _prepare(self, child: Agent, message: UserContent) -> "tuple[InvocationContext, AgentStart]":
+        ctx, start = await super()._prepare(child, message)
+        start.isolated = self.isolates
+        return ctx, start
 
     def request_confirmation(self, hint: str = "", *, payload: Any = None) -> Confirmation:
         """Ask a person whether this call may go on, and return what was said; the tool begins again when it was.

@@ -11,8 +11,11 @@
     │   ├── StaleSession       someone else wrote first
     │   └── AnswerRefused      an answer to what nobody asked, or waits for
     ├── RunNotFound            nothing to attach to
-    ├── InvalidArguments       a model called a tool with what doesn't fit; the model is told
-    ├── NotConfirmed           somebody said no to a tool call; the model is told
+    ├── InvalidCursor          a client asks to go on from where nobody can have been
+    ├── InvalidArchive         exported sessions are damaged, or something else: `.line`
+    ├── ToolError              a tool failed, and says so in words for the model
+    │   ├── InvalidArguments   it was called with what doesn't fit
+    │   └── NotConfirmed       somebody said no to the call
     ├── RunError               this run failed: `.agent`, `.branch`, `.invocation_id`
     │   ├── AgentTimeout       also a `TimeoutError`
     │   ├── ModelError         a model didn't answer: `.kind`, `.retryable`, `.retry_after`, `.status`
@@ -100,11 +103,31 @@ class RunNotFound(AgentflowError):
     """The Runner knows no run of this id."""
 
 
-class InvalidArguments(AgentflowError, ValueError):
+class InvalidCursor(AgentflowError):
+    """What a client sent as its position in a run is none."""
+
+
+class InvalidArchive(AgentflowError):
+    """Exported sessions are damaged, cut short, of a newer version, or something else altogether.
+
+    Attributes:
+        line: Which line, from 1.
+    """
+
+    def __init__(self, message: str, *, line: int) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+class ToolError(AgentflowError):
+    """A tool failed. Raise it in yours: the model reads the message as it is, without a type in front of it."""
+
+
+class InvalidArguments(ToolError, ValueError):
     """A model called a tool with arguments that don't fit its schema. The model is told, and may try again."""
 
 
-class NotConfirmed(AgentflowError):
+class NotConfirmed(ToolError):
     """Somebody was asked whether a tool call may run, and said no. The model is told."""
 
 

@@ -165,6 +165,8 @@ class History:
         if record.attempt == 1 and not record.resumed and (record.own_branch or isinstance(record, AgentParallelStart)):
             line = self._make(event.invocation_id, event.branch)  # a new instance, also where the name was used before
             line.owner = event.path if record.own_branch else ""
+        elif record.isolated and record.attempt == 1 and not record.resumed:
+            line = self._lines[event.invocation_id, event.branch] = _Line()
         else:
             line = self._line(event)
         if record.attempt > 1:
@@ -205,9 +207,17 @@ def visible_by_prefix(events: Iterable[Event], branch: str) -> list[Event]:
 
     Source: adk-go `internal/llminternal/contents_processor.go`, `eventBelongsToBranch`.
     """
+    events = list(events)
+    apart = {event.branch for event in events if isinstance(event.lifecycle, AgentStart) and event.lifecycle.isolated}
     return [
         event
         for event in events
         if event.lifecycle is None
+        and {above for above in apart if _under(event.branch, above)}
+        == {above for above in apart if _under(branch, above)}
         and (not branch or not event.branch or branch == event.branch or branch.startswith(event.branch + "."))
     ]
+
+
+def _under(branch: str, above: str) -> bool:
+    return branch == above or branch.startswith(above + ".")

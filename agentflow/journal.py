@@ -5,6 +5,7 @@ taken again, one that waits for what is still not answered goes on waiting, and 
 from its beginning, without saying again what it had said.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from agentflow.events import (
 )
 from agentflow.outcome import Outcome
 from agentflow.questions import (
+    ASKING,
     LONG_RUNNING,
     WAITING,
     Confirmation,
@@ -173,6 +175,7 @@ class Journal:
         answers: What has been answered, by question.
         fresh: The questions that are answered now.
         count: The highest number of an event's id.
+        tool_calls: How many tool calls an agent's model made, by path and branch.
     """
 
     def __init__(self, run_id: str, events: Iterable[Event]) -> None:
@@ -182,6 +185,7 @@ class Journal:
         self.answers: dict[str, ToolResult] = {}
         self.fresh: set[str] = set()
         self.count = 0
+        self.tool_calls: Counter[tuple[str, str]] = Counter()
         self.contributions: list[tuple[int, str, Mapping[str, Any]]] = []
         self._latest: dict[tuple[str, str], Past] = {}
         for event in events:
@@ -256,6 +260,7 @@ class Journal:
         for part in event.parts:
             if type(part) is ToolCall:
                 past.calls[part.id] = part
+                self.tool_calls[past.path, past.branch] += part.name not in ASKING
 
     def find(self, path: str, branch: str) -> Past | None:
         """The latest turn at `path` on this branch, or on that which it is forked from."""

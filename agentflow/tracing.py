@@ -50,6 +50,9 @@ TYPE = "agentflow.agent.type"
 BRANCH = "agentflow.branch"
 ITERATION = "agentflow.iteration"
 ATTEMPTS = "agentflow.attempts"
+ATTEMPT = "agentflow.attempt"
+ATTEMPT_FAILED = "agentflow.attempt_failed"
+EXCEPTION_MESSAGE = "exception.message"
 OUTCOME = "agentflow.outcome"
 REASON = "agentflow.reason"
 PROVIDER = "gen_ai.provider.name"
@@ -302,6 +305,13 @@ class Tracing:
                 labels[ERROR_TYPE] = _type_of(failure)
             (self._workflows if workflow else self._agents).record(duration, labels, trace.set_span_in_context(span))
 
+    def attempt_failed(self, span: Span, attempt: int, error: Exception) -> None:
+        """An attempt of a turn has failed, and another follows: an event on the turn's span, which counts them all."""
+        if span.is_recording():
+            span.add_event(
+                ATTEMPT_FAILED, {ATTEMPT: attempt, ERROR_TYPE: _type_of(error), EXCEPTION_MESSAGE: _words(error)}
+            )
+
     def start_tool(
         self, *, tool: str, description: str, call_id: str, agent: str, parent: Span, args: Mapping[str, Any]
     ) -> Span:
@@ -441,21 +451,23 @@ def _type_of(error: BaseException) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
+def _words(error: BaseException) -> str:
+    try:
+        return clean_text(str(error))
+    except Exception:
+        return "<exception str() failed>"  # as tracebacks say
+
+
 def _fail(span: Span, error: Exception) -> None:
     """Mark a span as failed; the innermost of a trace to do so records the exception, once."""
     kind, trace_id = _type_of(error), span.get_span_context().trace_id
-    try:
-        message = clean_text(str(error))
-    except Exception:
-        message = "<exception str() failed>"  # as tracebacks say
+    message = _words(error)
     span.set_attribute(ERROR_TYPE, kind)
     span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {message}"))
     if not _told(error, trace_id):
         vars(error)[_TOLD] = trace_id
         stack = clean_text("".join(traceback.format_exception(error)))
-        span.add_event(
-            "exception", {"exception.type": kind, "exception.message": message, "exception.stacktrace": stack}
-        )
+        span.add_event("exception", {"exception.type": kind, EXCEPTION_MESSAGE: message, "exception.stacktrace": stack})
 
 
 def _told(error: BaseException, trace_id: int) -> bool:

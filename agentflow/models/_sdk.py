@@ -1,5 +1,7 @@
 """What models on a provider's own SDK have in common: a client for each event loop, and how its streams are read."""
 
+import email.utils
+import time
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -8,12 +10,28 @@ from urllib.parse import urlsplit
 import anyio
 from anyio.lowlevel import RunVar
 
-from agentflow.errors import ModelError
+from agentflow.errors import ModelError, ModelErrorKind
 from agentflow.models.base import Model, ModelResponse, OnChunk, check_allowed
 
 Parse = Callable[[bytes, bytes], Any]
 """Name and data of a server-sent event to the event, or `None` if it says nothing; raises what the event is, if it is
 an error."""
+
+
+_BY_STATUS: dict[int, ModelErrorKind] = {
+    400: "bad_request",
+    401: "auth",
+    402: "billing",
+    403: "permission",
+    404: "not_found",
+    408: "timeout",
+    409: "server",
+    413: "too_large",
+    422: "bad_request",
+    429: "rate_limit",
+    504: "timeout",
+    529: "overloaded",
+}
 
 
 class _Open:
@@ -158,3 +176,23 @@ async def _shut(response: Any, pieces: Any) -> None:
             pass
     except Exception:
         pass
+
+
+def kind_of_status(status: int) -> ModelErrorKind:
+    """What an HTTP status says went wrong, where nothing says more."""
+    return _BY_STATUS.get(status) or ("bad_request" if 400 <= status < 500 else "server")
+
+
+def retry_after(headers: Any) -> float | None:
+    """Seconds that the provider asks to wait, by its headers."""
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = headers.get(name)
+        if value is None:
+            continue
+        try:
+            return max(0.0, float(value) * scale)
+        except ValueError:
+            when = email.utils.parsedate_tz(value)
+            if when is not None:
+                return max(0.0, email.utils.mktime_tz(when) - time.time())
+    return None

@@ -26,6 +26,8 @@ from agentflow.testing.models import (
     ScriptedModel as ScriptedModel,
     UnexpectedCall as UnexpectedCall,
 )
+from agentflow.testing.recording import RecordingModel as RecordingModel, ReplayModel as ReplayModel
+from agentflow.testing.requests import forbid_model_requests as forbid_model_requests
 from agentflow.testing.scheduling import (
     Explored as Explored,
     OrderFailed as OrderFailed,

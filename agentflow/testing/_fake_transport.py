@@ -94,6 +94,7 @@ async def serving(fake: FakeAnthropic) -> AsyncGenerator[str]:
 
 async def _talk(fake: FakeAnthropic, stream: SocketStream) -> None:
     """One connection, request after request, until it is closed or broken."""
+    fake.connections += 1
     async with stream:
         with suppress(*_GONE):
             buffered, goes_on = b"", True

@@ -212,6 +212,7 @@ class FakeAnthropic:
     Attributes:
         requests: What it was asked so far.
         open_streams: Answers on their way; 0 when nothing leaks.
+        connections: Connections that were made to `serve`.
     """
 
     def __init__(
@@ -222,6 +223,7 @@ class FakeAnthropic:
         self.check = check
         self.requests: list[Received] = []
         self.open_streams = 0
+        self.connections = 0
         self.count = 0
 
     def model(
@@ -304,7 +306,7 @@ def _block(part: Part) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         return start, _input_deltas(part.args)
     if isinstance(part, ProviderBlock):
         block = dict(part.block)
-        if block.get("type") == "server_tool_use":
+        if str(block.get("type")).endswith("_tool_use"):
             return {**block, "input": {}}, _input_deltas(block.get("input", {}))
         return block, []
     raise ConfigError(f"Claude can't say {part!r}: use Text, Thinking, ToolCall or ProviderBlock")

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from agentflow import Message, ModelRequest, ModelResponse, Part, ToolResult
+from agentflow import Message, ModelError, ModelRequest, ModelResponse, Part, Retry, ToolResult
 from agentflow.content import as_parts
+from agentflow.testing import ScriptedModel
 
 
 def user(*parts: Part | str) -> Message:
@@ -22,6 +23,16 @@ def result(id: str, value: Any = "done", *, is_error: bool = False) -> ToolResul
 def ask(*messages: Message | str, **fields: Any) -> ModelRequest:
     talk = [user(message) if isinstance(message, str) else message for message in messages]
     return ModelRequest(messages=talk or [user("hi")], **fields)
+
+
+def scripted(*script: Any, retry: Retry | None = None, **fields: Any) -> ScriptedModel:
+    made = ScriptedModel(*script, **fields)
+    made.retry = retry
+    return made
+
+
+def busy(**fields: Any) -> ModelError:
+    return ModelError("busy", kind="rate_limit", **fields)
 
 
 class Pieces:

@@ -158,10 +158,13 @@ async def test_several_that_raise_are_raised_together() -> None:
 
 @pytest.mark.parametrize("alone", [True, False], ids=["alone", "beside another"])
 async def test_a_base_exception_passes(alone: bool) -> None:
-    async def leaves() -> None:
-        raise SystemExit(3)
+    class Leaves(BaseException):
+        pass
 
-    with pytest.raises(SystemExit):
+    async def leaves() -> None:
+        raise Leaves
+
+    with pytest.raises(Leaves):
         await play(caller("c", [leaves, echo], [("leaves", {}), *([] if alone else [("echo", {"word": "x"})])]))
 
 
