@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         InvalidArguments as InvalidArguments,
         InvalidEvent as InvalidEvent,
         LimitExceeded as LimitExceeded,
+        ModelError as ModelError,
         NotConfirmed as NotConfirmed,
         PluginError as PluginError,
         RunError as RunError,
@@ -57,12 +58,37 @@ if TYPE_CHECKING:
         ToolTimeout as ToolTimeout,
     )
     from agentflow.events import Actions as Actions, ErrorInfo as ErrorInfo, Event as Event, Usage as Usage
+    from agentflow.models.anthropic import AnthropicModel as AnthropicModel
+    from agentflow.models.base import (
+        CallSite as CallSite,
+        Capabilities as Capabilities,
+        Message as Message,
+        Model as Model,
+        ModelRequest as ModelRequest,
+        ModelResponse as ModelResponse,
+        ModelSettings as ModelSettings,
+        OutputSchema as OutputSchema,
+        Refusal as Refusal,
+        ServerTool as ServerTool,
+        ToolSpec as ToolSpec,
+    )
+    from agentflow.models.fallback import FallbackModel as FallbackModel
+    from agentflow.models.limiter import ConcurrencyLimiter as ConcurrencyLimiter
+    from agentflow.models.openai import OpenAIModel as OpenAIModel
+    from agentflow.models.prices import Price as Price
+    from agentflow.models.pydantic_ai import PydanticAIModel as PydanticAIModel
+    from agentflow.models.registry import register_model as register_model, resolve_model as resolve_model
     from agentflow.outcome import Outcome as Outcome
     from agentflow.policies import Limits as Limits, Retry as Retry
     from agentflow.questions import Confirmation as Confirmation, Paused as Paused, Question as Question
     from agentflow.run import Run as Run, RunResult as RunResult
     from agentflow.runner import Runner as Runner
-    from agentflow.services.artifacts import Artifact as Artifact, ArtifactService as ArtifactService
+    from agentflow.services.artifacts import (
+        Artifact as Artifact,
+        ArtifactInfo as ArtifactInfo,
+        ArtifactService as ArtifactService,
+        StoredArtifact as StoredArtifact,
+    )
     from agentflow.services.inmemory import (
         InMemoryArtifactService as InMemoryArtifactService,
         InMemoryMemoryService as InMemoryMemoryService,
@@ -75,6 +101,7 @@ if TYPE_CHECKING:
         SessionKey as SessionKey,
         SessionService as SessionService,
     )
+    from agentflow.services.sqlite import SQLiteStore as SQLiteStore
     from agentflow.tools.agent import AgentTool as AgentTool
     from agentflow.tools.builtin import (
         LoadArtifacts as LoadArtifacts,
@@ -118,6 +145,7 @@ _HOMES = {
         "InvalidArguments",
         "InvalidEvent",
         "LimitExceeded",
+        "ModelError",
         "NotConfirmed",
         "PluginError",
         "RunError",
@@ -133,15 +161,36 @@ _HOMES = {
         "ToolTimeout",
     ),
     "agentflow.events": ("Actions", "ErrorInfo", "Event", "Usage"),
+    "agentflow.models.anthropic": ("AnthropicModel",),
+    "agentflow.models.base": (
+        "CallSite",
+        "Capabilities",
+        "Message",
+        "Model",
+        "ModelRequest",
+        "ModelResponse",
+        "ModelSettings",
+        "OutputSchema",
+        "Refusal",
+        "ServerTool",
+        "ToolSpec",
+    ),
+    "agentflow.models.fallback": ("FallbackModel",),
+    "agentflow.models.limiter": ("ConcurrencyLimiter",),
+    "agentflow.models.openai": ("OpenAIModel",),
+    "agentflow.models.prices": ("Price",),
+    "agentflow.models.pydantic_ai": ("PydanticAIModel",),
+    "agentflow.models.registry": ("register_model", "resolve_model"),
     "agentflow.outcome": ("Outcome",),
     "agentflow.policies": ("Limits", "Retry"),
     "agentflow.questions": ("Confirmation", "Paused", "Question"),
     "agentflow.run": ("Run", "RunResult"),
     "agentflow.runner": ("Runner",),
-    "agentflow.services.artifacts": ("Artifact", "ArtifactService"),
+    "agentflow.services.artifacts": ("Artifact", "ArtifactInfo", "ArtifactService", "StoredArtifact"),
     "agentflow.services.inmemory": ("InMemoryArtifactService", "InMemoryMemoryService", "InMemorySessionService"),
     "agentflow.services.memory": ("MemoryHit", "MemoryService"),
     "agentflow.services.sessions": ("Session", "SessionInfo", "SessionKey", "SessionService"),
+    "agentflow.services.sqlite": ("SQLiteStore",),
     "agentflow.tools.agent": ("AgentTool",),
     "agentflow.tools.builtin": ("LoadArtifacts", "PreloadMemory", "exit_loop", "load_memory", "save_artifact"),
     "agentflow.tools.function": ("FunctionTool", "tool"),

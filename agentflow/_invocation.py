@@ -170,6 +170,12 @@ class Invocation:
         self.new_id = (f"{self.id}-{n}" for n in count(journal.count + 1)).__next__
         self.tool_calls = journal.tool_calls.copy()
 
+    def why(self, when: float) -> str:
+        """Why what was cancelled at `when` was, as far as that is the run's affair."""
+        if not self.reason and when >= self.ends:
+            return f"the run's time ({self.limits.seconds:g} s) was up"
+        return self.reason
+
     @property
     def has_deferred(self) -> bool:
         """Whether terminal events of something cancelled are still to be committed."""

@@ -186,12 +186,13 @@ class Channel:
         return event
 
     async def receive(self) -> Event | None:
-        """The next event, when there is one; `None` when the channel is closed and empty.
+        """Wait, `take` having given nothing: the next event, or `None` when the channel is closed and empty.
 
         Raises:
             ConfigError: Another task is waiting here.
         """
-        while (event := self.take()) is None and not self.closed and self.reading:
+        event = None
+        while event is None and not self.closed and self.reading:
             if self._reader is not None:
                 raise ConfigError("this stream is being read by another task already: one reader at a time")
             self._reader = self.new_ticket()
@@ -199,6 +200,7 @@ class Channel:
                 await self._reader
             finally:
                 self._reader = None
+            event = self.take()
         return event
 
     def stop_reading(self) -> None:
@@ -249,7 +251,7 @@ class Watched:
         return self
 
     async def __anext__(self) -> Event:
-        event = await self.channel.receive()
+        event = self.channel.take() or await self.channel.receive()
         if event is None:
             self.raise_error()
             raise StopAsyncIteration

@@ -243,7 +243,7 @@ class Turn(ABC):
     def cancelled_end(self) -> Event:
         """The terminal event of this turn, which was cancelled."""
         assert self._start is not None
-        return self.lifecycle(_end_record(self, self._start, "cancelled", None, self._stopped))
+        return self.lifecycle(_end_record(self, self._start, "cancelled", None))
 
     def tell_later(self, make: Callable[[], Lifecycle]) -> None:
         """Leave a lifecycle event to the run's next commit, and its making too: a cancelled turn is to end now."""
@@ -326,7 +326,7 @@ def outcome_of(ctx: Turn, error: BaseException | None, pending: tuple[Question, 
         status=ctx.status,
         said=ctx._said,
         error=error,
-        duration=ctx._run.now() - ctx.began if ctx.began else 0.0,
+        duration=(ctx._stopped or ctx._run.now()) - ctx.began if ctx.began else 0.0,
         usage=ctx._usage,
         pending=pending,
     )
@@ -347,10 +347,10 @@ def _end_record(
     start: AgentStart,
     status: Status,
     error: Exception | None,
-    ended: float | None = None,
 ) -> AgentComplete:
     run, said = ctx._run, ctx._said
-    took = (run.now() if ended is None else ended) - ctx.began
+    ctx._stopped = ctx._stopped or run.now()
+    took = ctx._stopped - ctx.began
     kind = AgentParallelComplete if isinstance(start, AgentParallelStart) else AgentComplete
     record = kind(ctx.agent.name, status, int(took * 1e6) / 1000, ctx._attempts)
     if said is not None:
@@ -360,7 +360,9 @@ def _end_record(
     if error is not None:
         record.error = error_info(error)
     if status == "cancelled":
-        record.reason = run.reason or next((group.reason for group, _ in ctx._place.groups if group.reason), "")
+        record.reason = run.why(ctx._stopped) or next(
+            (group.reason for group, _ in ctx._place.groups if group.reason), ""
+        )
     return record
 
 
@@ -393,7 +395,7 @@ def _leave(ctx: Turn, error: BaseException | None) -> None:
             workflow=ctx.agent.directs_others,
             name=ctx.agent.name,
             error=error,
-            reason=run.reason if status == "cancelled" else "",
+            reason=run.why(run.now()) if status == "cancelled" else "",
             attempts=ctx._attempts,
             output=Outcome(agent="", branch="", status="ok", said=said).text if run.tracing.captures else None,
         )
@@ -467,6 +469,8 @@ async def _tries(ctx: Turn, start: AgentStart, retry: Retry) -> None:
                 raise
             failure = error_info(error)
             wait = retry.wait(ctx._attempts, run.rng)
+            if run.tracing is not None:
+                run.tracing.attempt_failed(ctx._span, ctx._attempts, error)
         if ctx._state is not None:
             ctx._state.drop_pending()
         for group, index, own in kept:

@@ -370,7 +370,8 @@ class InvocationContext(Watching):
             if not run.channel.reading or run.stopping:
                 await checkpoint()
             elif flow.sent - run.lookahead > flow.taken:
-                await run.read(flow, run.lookahead, origin._timers)
+                timers = origin._timers
+                await (run.read(flow, run.lookahead, timers) if timers else run.channel.taken(flow, run.lookahead))
         if run.scheduler is not None:
             await run.scheduler.point(self.path, "go on")
 

@@ -16,6 +16,7 @@
     │   └── NotConfirmed       somebody said no to the call
     ├── RunError               this run failed: `.agent`, `.branch`, `.invocation_id`
     │   ├── AgentTimeout       also a `TimeoutError`
+    │   ├── ModelError         a model didn't answer: `.kind`, `.retryable`, `.retry_after`, `.status`
     │   ├── LimitExceeded      a budget ran out: `.limit`, `.spent`
     │   ├── StateConflict      two branches wrote one key: `.key`, `.branches`
     │   ├── ToolTimeout        a tool was still at work when its time was up: `.tool`, `.seconds`
@@ -28,7 +29,7 @@ it is; a note on it (`__notes__`) names the agent, the branch and the run.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 
 class AgentflowError(Exception):
@@ -136,6 +137,72 @@ class AgentTimeout(RunError, TimeoutError):
     ) -> None:
         super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
         self.seconds = seconds
+
+
+ModelErrorKind = Literal[
+    "rate_limit",
+    "overloaded",
+    "server",
+    "timeout",
+    "connection",
+    "stream",
+    "auth",
+    "permission",
+    "billing",
+    "not_found",
+    "bad_request",
+    "too_large",
+    "context_window",
+    "refusal",
+    "unknown",
+]
+"""What went wrong with a model call, in the words of no provider. `stream`: the answer broke off or made no sense."""
+
+_RETRYABLE = frozenset(("rate_limit", "overloaded", "server", "timeout", "connection", "stream"))
+
+
+class ModelError(RunError):
+    """A model didn't answer, or not as it should have.
+
+    Attributes:
+        kind: What went wrong.
+        retryable: Whether asking again may help.
+        retry_after: Seconds that the provider asks to wait, where it said so.
+        status: The HTTP status, where there was one.
+        provider: Whose model it is, for instance `"anthropic"`.
+        model: Its name.
+        request_id: The provider's id of the call, for its support.
+        shown: Whether pieces of the answer had been streamed already.
+        usage: What the failed call cost, as far as the provider had said: a `Usage`, or `None`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: ModelErrorKind = "unknown",
+        retryable: bool | None = None,
+        retry_after: float | None = None,
+        status: int | None = None,
+        provider: str = "",
+        model: str = "",
+        request_id: str | None = None,
+        shown: bool = False,
+        usage: Any = None,
+        agent: str = "",
+        branch: str = "",
+        invocation_id: str = "",
+    ) -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.kind: ModelErrorKind = kind
+        self.retryable = kind in _RETRYABLE if retryable is None else retryable
+        self.retry_after = retry_after
+        self.status = status
+        self.provider = provider
+        self.model = model
+        self.request_id = request_id
+        self.shown = shown
+        self.usage = usage
 
 
 class LimitExceeded(RunError):

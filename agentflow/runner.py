@@ -34,10 +34,9 @@ from agentflow.services.inmemory import (
     InMemoryArtifactService,
     InMemoryMemoryService,
     InMemorySessionService,
-    check_key,
 )
 from agentflow.services.memory import MemoryService
-from agentflow.services.sessions import SessionKey, SessionService
+from agentflow.services.sessions import SessionKey, SessionService, check_key
 
 logger = logging.getLogger(__name__)
 
@@ -173,6 +172,7 @@ class Runner:
         self._tasks: TaskGroup | None = None
         self._loop: Loop | None = None
         self._tracing: tracing.Tracing | None = None
+        self._turns = _turns.setdefault(self.sessions, _Turns())
         self._live: dict[str, Live] = {}
         self._kept: OrderedDict[str, Live] = OrderedDict()
 
@@ -277,9 +277,7 @@ class Runner:
         key = SessionKey(*check_key(self.app_name, user_id, session_id))
 
         async def start() -> tuple[Live, deque[Event], int]:
-            turns = _turns.get(self.sessions)
-            if turns is None:
-                turns = _turns[self.sessions] = _Turns()
+            turns = self._turns
             self._running_group()
             token = object()
             await turns.take(key, token, on_busy)
@@ -455,11 +453,12 @@ class Runner:
         run, hooks = live.invocation, self._hooks
         if run.journal is None:
             run.user_content = parts
-        replaced = await hooks.first("on_user_message", root, parts)
-        if replaced is not None:
-            parts = as_parts(replaced)
-            if run.journal is None:
-                run.user_content = parts
+        if hooks.plugins:
+            replaced = await hooks.first("on_user_message", root, parts)
+            if replaced is not None:
+                parts = as_parts(replaced)
+                if run.journal is None:
+                    run.user_content = parts
         if run.tracing is not None:
             run.tracing.input(live.span, root.user_text)
         if parts or state:
@@ -470,7 +469,7 @@ class Runner:
                 run.user_content = event.parts
             run.spent.events -= 1
             await run.commit(root._place, event, push=False)
-        reply = await hooks.first("before_run", root)
+        reply = await hooks.first("before_run", root) if hooks.plugins else None
         if reply is not None:
             await root.emit(as_event(root, reply, "before_run"))
             return "ok"

@@ -78,6 +78,8 @@ def _message(text: str | None) -> str | None:
     if text is not None and text != "-":
         return text
     if sys.stdin is None or (text is None and not _piped()):
+        if sys.stdin is not None and sys.stdin.isatty():
+            click.echo("No INPUT was given: the agent is told nothing.", err=True)
         return None
     said = as_text(sys.stdin.buffer.read(), "the standard input").removesuffix("\n").removesuffix("\r")
     return said or None

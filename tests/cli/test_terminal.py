@@ -110,6 +110,15 @@ def test_a_dumb_terminal_gets_plain_lines(terminal: Start, agent_file: Write) ->
     assert "\x1b" not in here.raw
 
 
+def test_a_run_without_input_says_so(terminal: Start, agent_file: Write) -> None:
+    screen = terminal("run", f"{agent_file(QUICK)}:panel", TERM="dumb")
+    assert screen.finish() == 0
+    assert screen.plain.startswith("No INPUT was given: the agent is told nothing.")
+    screen = terminal("run", f"{agent_file(QUICK)}:panel", "go", TERM="dumb")
+    assert screen.finish() == 0
+    assert "No INPUT" not in screen.plain
+
+
 def test_a_failed_run_shows_its_lines_and_then_the_error(terminal: Start, agent_file: Write) -> None:
     file = agent_file("@agent\nasync def fails(ctx):\n    raise ValueError('no luck')\n")
     here = terminal("run", file)
