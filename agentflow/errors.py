@@ -21,8 +21,10 @@
     │   ├── ModelError         a model didn't answer: `.kind`, `.retryable`, `.retry_after`, `.status`
     │   ├── LimitExceeded      a budget ran out: `.limit`, `.spent`
     │   ├── StateConflict      two branches wrote one key: `.key`, `.branches`
+    │   ├── TooFewAnswers      too few branches of a pattern went well: `.causes`
+    │   ├── NoDecision         the answers don't decide it: a tie, a quorum that was missed: `.candidates`
     │   ├── InstructionError   a template names what isn't there: `.key`
-    │   ├── InvalidAnswer      a model gave no answer that fits its schema
+    │   ├── InvalidAnswer      an answer that doesn't fit its schema, or that a pattern can't use
     │   ├── ToolTimeout        a tool was still at work when its time was up: `.tool`, `.seconds`
     │   └── PluginError        a hook failed: `.plugin`, `.hook`
     └── ServiceError           storage failed; nothing was written
@@ -229,7 +231,7 @@ class LimitExceeded(RunError):
     """A run's budget ran out.
 
     Attributes:
-        limit: Which one: a field name of `Limits`.
+        limit: Which one: a field name of `Limits`, or what a pattern calls its own.
         spent: What the run had spent by then, by the same names.
     """
 
@@ -271,6 +273,52 @@ class StateConflict(RunError):
         self.branches = branches
 
 
+class TooFewAnswers(RunError):
+    """Fewer branches of a pattern went well than it needs; none at all, perhaps.
+
+    Attributes:
+        successes: How many went well.
+        needed: How many it needs.
+        causes: What the others raised, in order of declaration.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        successes: int,
+        needed: int,
+        causes: tuple[BaseException, ...] = (),
+        agent: str = "",
+        branch: str = "",
+        invocation_id: str = "",
+    ) -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.successes = successes
+        self.needed = needed
+        self.causes = causes
+
+
+class NoDecision(RunError):
+    """The answers don't decide it: they tie and nothing breaks the tie, or none of them reached the quorum.
+
+    Attributes:
+        candidates: The answers that were ahead, in order of declaration.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        candidates: tuple[Any, ...] = (),
+        agent: str = "",
+        branch: str = "",
+        invocation_id: str = "",
+    ) -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.candidates = candidates
+
+
 class InstructionError(RunError):
     """An instruction's template names a state key or an artifact that isn't there.
 
@@ -284,7 +332,7 @@ class InstructionError(RunError):
 
 
 class InvalidAnswer(RunError):
-    """A model gave no answer that fits the agent's `output_schema`, after it was told what is wrong."""
+    """An answer can't be used: it doesn't fit its `output_schema`, is text to a mean, is a verdict on nobody."""
 
 
 class ToolTimeout(RunError, TimeoutError):
