@@ -10,6 +10,7 @@
     │   ├── SessionBusy        another run holds it
     │   └── StaleSession       someone else wrote first
     ├── RunNotFound            nothing to attach to
+    ├── BatchStopped           too many runs of a batch have failed
     ├── RunError               this run failed: `.agent`, `.branch`, `.invocation_id`
     │   ├── AgentTimeout       also a `TimeoutError`
     │   ├── LimitExceeded      a budget ran out: `.limit`, `.spent`
@@ -85,6 +86,18 @@ class StaleSession(SessionError):
 
 class RunNotFound(AgentflowError):
     """The Runner knows no run of this id."""
+
+
+class BatchStopped(AgentflowError):
+    """More runs of a batch have failed than it takes. What was done is in its journal.
+
+    Attributes:
+        failures: How many.
+    """
+
+    def __init__(self, message: str, *, failures: int) -> None:
+        super().__init__(message)
+        self.failures = failures
 
 
 class RunError(AgentflowError):

@@ -1,0 +1,1 @@
+"""Bigger shapes, made of agents and agents themselves."""
