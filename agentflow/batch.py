@@ -334,8 +334,8 @@ class Batch:
             if self._max_failures is not None and self._failures > self._max_failures:
                 self._stopping = True
                 self._error = BatchStopped(
-                    f"{self._failures} inputs have failed (max_failures={self._max_failures}); the last, number "
-                    f"{number}: {result.error.type if result.error else ''}: {result.error.message if result.error else ''}",
+                    f"{self._failures} inputs have failed (max_failures={self._max_failures}); the last is number "
+                    f"{number}: {type(result.exception).__name__}: {result.exception}",
                     failures=self._failures,
                 )
         return result
@@ -417,7 +417,8 @@ class _Journal:
             result = BatchResult(
                 index=wire["index"], id=wire["id"], status=wire["status"], output=wire["output"],
                 text=wire.get("text", wire["output"]), error=from_wire(ErrorInfo, error) if error else None,
-                seconds=wire["seconds"], usage=from_wire(Usage, wire["usage"]), session_id=wire["session"], resumed=True,
+                seconds=wire["seconds"], usage=from_wire(Usage, wire["usage"]), session_id=wire["session"],
+                resumed=True,
             )  # fmt: skip
             self._known[result.index] = (wire["digest"], result)
         except (ValueError, KeyError, TypeError, AttributeError) as problem:

@@ -174,6 +174,10 @@ class AgentParallelComplete(AgentComplete):
     name: ClassVar[str] = "agent_parallel_complete"
 
 
+EVERY_BRANCH = "*"
+"""Stands for all branches of a group in the list of those that are hidden."""
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class GatherComplete(Record):
     """A parallel group has ended, and what it said can be seen by whatever follows it.
@@ -183,7 +187,8 @@ class GatherComplete(Record):
         total_time_ms: Wall time of the group.
         gathered_results: Names of the branches that succeeded, in declaration order.
         outcomes: Name to outcome, in declaration order.
-        hidden: Branches (dotted) that lost a race: their words stay in the log and out of prompts.
+        hidden: Branches (dotted) that lost a race: their words stay in the log and out of prompts. `*` is all of them:
+            who directed them says what came of it.
         reason: Why the group ended early, where it did.
     """
 

@@ -8,6 +8,7 @@ follows from the stored events alone, so a live run and one that is read back ag
 from collections.abc import Iterable, Iterator
 
 from agentflow.events import (
+    EVERY_BRANCH,
     AgentComplete,
     AgentParallelComplete,
     AgentParallelStart,
@@ -83,7 +84,7 @@ class History:
             self._groups[event.invocation_id, event.branch, record.agent_name] = _OpenGroup(self._line(event))
         elif isinstance(record, GatherComplete):
             group = self._groups.pop((event.invocation_id, event.branch, record.agent_name), None)
-            if group is not None:
+            if group is not None and EVERY_BRANCH not in record.hidden:
                 joined = [line for branch, line in group.children.items() if branch not in record.hidden]
                 group.parent.items.append(joined)
         elif isinstance(record, AgentComplete) and not isinstance(record, AgentParallelComplete):

@@ -20,7 +20,7 @@ from agentflow._turn import outcome_of, take_turn
 from agentflow.content import UserContent
 from agentflow.core import Agent, InvocationContext
 from agentflow.errors import ConfigError, LimitExceeded, PluginError, ServiceError
-from agentflow.events import Actions, AgentParallelStart, Event, GatherComplete, ScatterStart
+from agentflow.events import EVERY_BRANCH, Actions, AgentParallelStart, Event, GatherComplete, ScatterStart
 from agentflow.outcome import Outcome
 from agentflow.state import Group, OnConflict, reducing
 
@@ -91,6 +91,7 @@ class Branches:
         watchers: Told of each event of a branch.
         keep: Whether outcomes are kept until the end. If not, a branch is forgotten when `next` has given it, so a
             group of any size takes the memory of those at work; the event that closes it then only counts.
+        private: What branches say is hidden from what follows; who directs says what came of it.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Branches:
         on_conflict: OnConflict = "last",
         watchers: Sequence[Watcher] = (),
         keep: bool = True,
+        private: bool = False,
     ) -> None:
         self.ctx = ctx
         self.name = name or ctx.agent.name
@@ -120,6 +122,7 @@ class Branches:
         self.broken: Exception | None = None  # what ended the group, if it was not a branch
         self._watchers = watchers
         self._keep = keep
+        self._private = private
         self._scoped = True  # each branch can be cancelled by itself
         self._names: dict[str, int] = {}
         self._waiting: list[tuple[float, int, Branch]] = []
@@ -371,6 +374,7 @@ class Branches:
     def _gather(self, *, hidden: bool) -> GatherComplete:
         results = list(zip(self.branches.values(), self.results(), strict=True))
         tally = self._tally + Counter(outcome.status for _, outcome in results)
+        lost = [outcome.branch for branch, outcome in results if hidden and self.hides(branch, outcome)]
         return GatherComplete(
             self.name,
             self.total,
@@ -381,7 +385,7 @@ class Branches:
             total_time_ms=round((self.ctx._run.now() - self._began) * 1000, 3),
             gathered_results=[branch.name for branch, outcome in results if outcome.ok],
             outcomes={branch.name: outcome.status for branch, outcome in results},
-            hidden=[outcome.branch for branch, outcome in results if hidden and self.hides(branch, outcome)],
+            hidden=[EVERY_BRANCH] if self._private else lost,
             reason=self.group.reason,
         )
 

@@ -3,7 +3,7 @@
 import inspect
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from inspect import Parameter, isasyncgenfunction, isawaitable, iscoroutinefunction, unwrap
 from types import UnionType
@@ -14,6 +14,7 @@ import anyio.to_thread
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from agentflow.agents.branches import Branch
 from agentflow.content import Data, Text
 from agentflow.core import Agent, InvocationContext
 from agentflow.errors import ConfigError, InvalidEvent, RunError
@@ -69,6 +70,11 @@ def as_event(ctx: InvocationContext, value: Any) -> Event | None:
     except (PydanticSerializationError, ValueError) as error:
         raise InvalidEvent(f"agent {ctx.path!r} returned what JSON can't hold: {error}") from error
     return ctx.event(Text(json.dumps(data, ensure_ascii=False)), Data(data, type(value).__name__))
+
+
+def waited(branch: Branch) -> float:
+    """Seconds that a branch waited for room."""
+    return branch.ctx.began - branch.queued[0] if branch.queued is not None and branch.ctx is not None else 0.0
 
 
 class Inputs:
@@ -187,7 +193,8 @@ class Bound:
     """What a function is given in one turn."""
 
     args: tuple[Any, ...] = ()
-    values: Mapping[str, Any] | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    types: Mapping[str, Any] = field(default_factory=dict)
     limiter: anyio.CapacityLimiter | None = None
 
 
@@ -236,18 +243,22 @@ class FunctionStep(Agent):
             if inputs.ctx and not is_async(self.function):
                 raise ConfigError(f"{owner} takes {inputs.ctx!r}, which is of no use in a thread: write `async def`")
 
-    def given(self, *args: Any, values: Mapping[str, Any] | None = None, limiter: anyio.CapacityLimiter | None) -> Self:
+    def given(self, bound: Bound) -> Self:
         """This agent for one turn, with what its function is to be given."""
         other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__, bound=Bound(args, values, limiter))
+        other.__dict__.update(self.__dict__, bound=bound)
         return other
 
     async def run(self, ctx: InvocationContext) -> None:
         """Take a turn."""
-        values = dict(self.bound.values or {})
-        if self.inputs is not None and self.inputs.ctx:
-            values[self.inputs.ctx] = ctx
-        value = await call(self.function, *self.bound.args, limiter=self.bound.limiter, **values)
+        bound, inputs = self.bound, self.inputs
+        values: dict[str, Any] = {}
+        if inputs is not None:
+            if self.by_name:
+                values = inputs.pick(bound.values, bound.types, f"node {self.name!r}")
+            if inputs.ctx:
+                values[inputs.ctx] = ctx
+        value = await call(self.function, *bound.args, limiter=bound.limiter, **values)
         event = as_event(ctx, value)
         if event is not None:
             await ctx.emit(event)

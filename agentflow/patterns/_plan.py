@@ -2,7 +2,7 @@
 
 import heapq
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Literal
@@ -171,12 +171,15 @@ class Progress:
     Attributes:
         ready: The nodes that may start.
         reasons: Why a node was skipped, by its number.
+        because: The dependency whose end made a node ready, by its number.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.ready = Ready()
+        self._fresh: list[int] = []
         self.reasons: dict[int, str] = {}
+        self.because: dict[int, int] = {}
         self._won = [0] * len(plan.names)
         self._lost = [0] * len(plan.names)
         self._open = [True] * len(plan.names)  # neither ready yet nor skipped
@@ -195,52 +198,55 @@ class Progress:
             taken = routes[label] if label in routes else routes["*"]
         for follower in plan.next[index]:
             if follower in routed and follower not in taken:
-                self._without(follower, f"{plan.names[index]!r} took the route {label!r}")
+                self._without(follower, index, f"{plan.names[index]!r} took the route {label!r}")
             elif self._open[follower]:
                 self._won[follower] += 1
-                self._look(follower)
+                self._look(follower, index)
 
     def failed(self, index: int, reason: str = "failed") -> None:
         """A node went wrong, or was skipped."""
         for follower in self.plan.next[index]:
-            self._without(follower, f"{self.plan.names[index]!r} {reason}")
+            self._without(follower, index, f"{self.plan.names[index]!r} {reason}")
 
     def skip(self, index: int, reason: str) -> None:
         """A node that was ready won't run."""
         self.reasons[index] = reason
         self.failed(index, "was skipped")
 
-    def _without(self, index: int, reason: str) -> None:
+    def _without(self, index: int, dependency: int, reason: str) -> None:
         """A dependency of a node won't give anything. What follows from that is worked off without recursion."""
-        queue = deque([(index, reason)])
+        queue = deque([(index, dependency, reason)])
         while queue:
-            index, reason = queue.popleft()
+            index, dependency, reason = queue.popleft()
             if not self._open[index]:
                 continue
             self._lost[index] += 1
-            if not self._look(index) and self._hopeless(index):
+            if not self._look(index, dependency) and self._hopeless(index):
                 self._open[index] = False
                 self.reasons[index] = reason
                 because = f"{self.plan.names[index]!r} was skipped"
-                queue.extend((follower, because) for follower in self.plan.next[index])
+                queue.extend((follower, index, because) for follower in self.plan.next[index])
 
-    def _look(self, index: int) -> bool:
-        """Start a node if it may."""
+    def _look(self, index: int, dependency: int) -> bool:
+        """Start a node if it may, now that this dependency of it has ended."""
         plan, won = self.plan, self._won[index]
         enough = won >= plan.need[index]
         if plan.joins[index] == "ended":
             enough = enough and won + self._lost[index] == len(plan.after[index])
         if enough:
+            self.because[index] = dependency
             self._start(index)
         return enough
 
     def _hopeless(self, index: int) -> bool:
         return len(self.plan.after[index]) - self._lost[index] < self.plan.need[index]
 
+    def take_fresh(self) -> list[int]:
+        """The nodes that have become ready since this was last asked for."""
+        fresh, self._fresh = self._fresh, []
+        return fresh
+
     def _start(self, index: int) -> None:
         self._open[index] = False
+        self._fresh.append(index)
         self.ready.push(index, self.plan.priorities[index])
-
-    def waiting(self) -> Iterator[int]:
-        """The nodes that are neither ready, nor were, nor are skipped."""
-        return (index for index, still in enumerate(self._open) if still)

@@ -12,7 +12,7 @@ from agentflow.content import Data, Text
 from agentflow.core import Agent, InvocationContext
 from agentflow.errors import AgentTimeout, ConfigError
 from agentflow.events import Status
-from agentflow.patterns._calls import Function, FunctionStep, call, name_of
+from agentflow.patterns._calls import Bound, Function, FunctionStep, call, name_of, waited
 from agentflow.patterns._render import in_words
 from agentflow.patterns.answers import answer_of
 from agentflow.policies import Retry, seconds
@@ -109,7 +109,9 @@ class ParallelExecutor:
         for task in todo:
             if isinstance(task.do, Agent):
                 if ctx is None:
-                    raise ConfigError(f"agent {task.do.name!r} needs a context: run(..., ctx=ctx), from inside an agent")
+                    raise ConfigError(
+                        f"agent {task.do.name!r} needs a context: run(..., ctx=ctx), from inside an agent"
+                    )
             elif not callable(task.do):
                 raise ConfigError(f"a task needs a function or an agent to do it, not {task.do!r}")
         return await (self._alone(todo) if ctx is None else self._as_branches(todo, ctx, name))
@@ -141,10 +143,13 @@ class ParallelExecutor:
             except Exception as raised:
                 status, error = "error", raised
         if status == "timeout":
-            error = AgentTimeout(f"task {task.id or index} was still at work after {self.timeout:g} s", seconds=self.timeout or 0.0)
+            error = AgentTimeout(
+                f"task {task.id or index} was still at work after {self.timeout:g} s", seconds=self.timeout or 0.0
+            )
         took = anyio.current_time() - began
         return TaskResult(
-            index=index, id=task.id, status=status, output=output, error=error, seconds=took, queue_seconds=began - since
+            index=index, id=task.id, status=status, output=output, error=error, seconds=took,
+            queue_seconds=began - since,
         )  # fmt: skip
 
     async def _tries(self, task: Task, limiter: anyio.CapacityLimiter) -> Any:
@@ -167,7 +172,7 @@ class ParallelExecutor:
         async with group.open():
             for agent, task in zip(agents, tasks, strict=True):
                 if isinstance(agent, FunctionStep):
-                    group.add(agent.given(task.input, limiter=limiter))
+                    group.add(agent.given(Bound((task.input,), limiter=limiter)))
                 else:
                     group.add(agent, message=told(task.input))
         results = []
@@ -176,8 +181,8 @@ class ParallelExecutor:
             assert outcome is not None
             results.append(
                 TaskResult(
-                    index=branch.index, id=task.id, status=outcome.status, output=answer_of(outcome), error=outcome.error,
-                    seconds=outcome.duration, queue_seconds=branch.waited,
+                    index=branch.index, id=task.id, status=outcome.status, output=answer_of(outcome),
+                    error=outcome.error, seconds=outcome.duration, queue_seconds=waited(branch),
                 )
             )  # fmt: skip
         return results

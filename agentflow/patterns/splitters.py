@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,9 @@ Count = Callable[[str], float]
 """How big a piece of text is, in tokens or whatever else is to be counted."""
 
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
-_WORD = re.compile(r"\s*(?:[\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]|[^\s\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+)\s*")
+_WORD = re.compile(
+    r"\s*(?:[\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]|[^\s\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+)\s*"
+)
 """A word with the spaces around it; scripts that don't write any are taken character by character."""
 
 
@@ -96,7 +99,7 @@ class TokenSplitter:
 class SentenceSplitter:
     """Puts whole sentences together to chunks of at most `size` tokens. Needs the extra `split`.
 
-    A sentence that is bigger is cut between words. `SentenceSplitter(5, count=lambda sentence: 1)` takes five at a time.
+    A sentence that is bigger is cut between words. `SentenceSplitter(5, count=lambda sentence: 1)` takes five.
 
     Args:
         size: Of a chunk, by `count`.
@@ -178,7 +181,7 @@ class SectionSplitter:
         starts, code = self._structure(text, lines)
         starts.append((len(text), 0, ""))
         titles: dict[int, str] = {}
-        for (start, level, title), (end, _, _) in zip(starts, starts[1:], strict=False):
+        for (start, level, title), (end, _, _) in pairwise(starts):
             titles = {above: name for above, name in titles.items() if above < level}
             titles[level] = title
             path = " > ".join(name for name in titles.values() if name)
@@ -333,7 +336,7 @@ def _words(text: str, start: int, end: int, count: Count) -> Iterator[_Piece]:
 
 
 def _blocks(text: str, start: int = 0, end: int | None = None) -> Iterator[tuple[tuple[int, int], bool]]:
-    """A text as paragraphs and, whole, the fenced code blocks between them: the positions of each, and if it is code."""
+    """A text as paragraphs and the fenced code blocks between them: where each is, and whether it is code."""
     end = len(text) if end is None else end
     begin, here, fence = start, start, ""
     while here < end:
