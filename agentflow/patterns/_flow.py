@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import anyio
 
 from agentflow.agents.branches import Branch, Branches, fatal
-from agentflow.content import UserContent
+from agentflow.content import Data, UserContent
 from agentflow.core import Agent, InvocationContext
 from agentflow.errors import InvalidAnswer, TooFewAnswers
 from agentflow.outcome import Outcome
@@ -17,7 +17,7 @@ from agentflow.patterns._node import Node
 from agentflow.patterns._plan import Plan, Progress
 from agentflow.patterns._render import answers, in_words
 from agentflow.patterns.answers import RESULT, answer_of
-from agentflow.patterns.result import BranchResult, Metrics, PatternResult, Step
+from agentflow.patterns.result import Metrics, PatternResult
 from agentflow.state import OnConflict
 
 OnError = Literal["cancel", "collect"]
@@ -78,6 +78,7 @@ class Flow(Branches):
         self.graph = graph
         self.plan = graph.plan
         self.total = len(graph.nodes)
+        self._scoped = False  # no node is cancelled by itself
         self.progress = Progress(graph.plan)
         self.values: dict[str, Any] = {}
         self.at_work = 0
@@ -217,8 +218,8 @@ class Flow(Branches):
         self.branches.update({branch.index: branch for branch in ordered})
         return super().results()
 
-    def result(self) -> GraphResult:
-        """What the graph answers.
+    def result(self) -> tuple[str, Data]:
+        """What the graph answers, in words and as a `GraphResult`.
 
         Raises:
             TooFewAnswers: No output went well.
@@ -234,63 +235,65 @@ class Flow(Branches):
                 causes=tuple(self.failures()),
             )
         answer = found[outputs[0]] if len(outputs) == 1 else found
+        text = "\n\n".join(in_words(value) for value in found.values() if value is not None)
         size = sum(len(value) if isinstance(value, str) else len(in_words(value)) for value in self.values.values())
-        nodes = tuple(self.node(branch, shortened=size > _MOST_OUTPUT) for branch in self.branches.values())
-        return GraphResult(
-            answer=answer,
-            text="\n\n".join(in_words(value) for value in found.values() if value is not None),
-            branches=nodes,
-            metrics=self.metrics(nodes),
-        )
+        nodes = [self.node(branch, shortened=size > _MOST_OUTPUT) for branch in self.branches.values()]
+        wire = {"answer": answer, "text": text, "branches": nodes, "metrics": self.metrics(nodes)}
+        return text, Data(wire, GraphResult.schema_name)
 
-    def node(self, branch: Branch, *, shortened: bool) -> BranchResult:
-        """A node's line in the result."""
-        outcome = branch.outcome
+    def node(self, branch: Branch, *, shortened: bool) -> dict[str, Any]:
+        """A node's `BranchResult` as it is stored: a graph may have ten thousand, so what says nothing is left out."""
+        outcome, queued = branch.outcome, waited(branch)
         assert outcome is not None
-        value = self.values.get(branch.name)
-        return BranchResult.model_construct(
-            name=branch.name,
-            agent=branch.agent.name,
-            branch=outcome.branch,
-            status=outcome.status,
-            output=None if shortened else value,
-            counted=outcome.ok,
-            why=self.why(branch.index),
-            seconds=round(outcome.duration, 6),
-            queue_seconds=round(waited(branch), 6),
-            tokens=outcome.usage.total_tokens if outcome.usage is not None else 0,
-            cost=outcome.usage.cost if outcome.usage is not None else 0.0,
-            shortened=shortened and value is not None,
-        )
+        node = {
+            "name": branch.name,
+            "agent": branch.name,
+            "branch": outcome.branch,
+            "status": outcome.status,
+            "seconds": round(outcome.duration, 6),
+        }
+        if not outcome.ok:
+            node |= {"counted": False, "why": self.why(branch.index)}
+        elif shortened:
+            node["shortened"] = True
+        else:
+            node["output"] = self.values.get(branch.name)
+        if queued:
+            node["queue_seconds"] = round(queued, 6)
+        if outcome.usage is not None:
+            node |= {"tokens": outcome.usage.total_tokens, "cost": outcome.usage.cost}
+        return node
 
-    def metrics(self, nodes: Sequence[BranchResult]) -> Metrics:
+    def metrics(self, nodes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """What it took."""
         wall = self.ctx._run.now() - self._began
-        work = sum(node.seconds for node in nodes)
+        work = sum(node["seconds"] for node in nodes)
+        queues = [node.get("queue_seconds", 0.0) for node in nodes]
+        skipped = sum(node["status"] == "skipped" for node in nodes)
         usage = self.ctx.usage
-        return Metrics(
+        metrics = Metrics(
             wall_seconds=round(wall, 6),
             work_seconds=round(work, 6),
             speedup=round(work / wall, 3) if wall > 0 else 1.0,
-            critical_path=self.critical_path(nodes),
-            queue_seconds=round(sum(node.queue_seconds for node in nodes), 6),
-            longest_queue_seconds=max(node.queue_seconds for node in nodes),
-            calls=sum(node.status != "skipped" for node in nodes),
-            saved_calls=sum(node.status == "skipped" for node in nodes),
+            queue_seconds=round(sum(queues), 6),
+            longest_queue_seconds=max(queues),
+            calls=len(nodes) - skipped,
+            saved_calls=skipped,
             tokens=usage.total_tokens,
             cost=usage.cost,
             model_calls=usage.model_calls,
         )
+        return {**metrics.model_dump(), "critical_path": self.critical_path(nodes)}
 
-    def critical_path(self, nodes: Sequence[BranchResult]) -> tuple[Step, ...]:
+    def critical_path(self, nodes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """What the answer waited for: the output that ended last, who made it ready, who made that one ready, ..."""
-        contexts = [branch.ctx for branch in self.branches.values()]
-        ends = [
-            (ctx.began if ctx is not None else 0.0) + node.seconds for ctx, node in zip(contexts, nodes, strict=True)
+        ended = [
+            (branch.ctx.began if branch.ctx is not None else 0.0) + node["seconds"]
+            for branch, node in zip(self.branches.values(), nodes, strict=True)
         ]
-        last: int | None = max((self.plan.number[name] for name in self.graph.outputs), key=lambda index: ends[index])
+        last: int | None = max((self.plan.number[name] for name in self.graph.outputs), key=lambda index: ended[index])
         steps = []
         while last is not None:
-            steps.append(Step(name=nodes[last].name, seconds=nodes[last].seconds))
+            steps.append({"name": nodes[last]["name"], "seconds": nodes[last]["seconds"]})
             last = self.progress.because.get(last)
-        return tuple(reversed(steps))
+        return steps[::-1]

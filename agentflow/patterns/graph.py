@@ -175,8 +175,8 @@ class GraphAgent(Agent):
         flow = Flow(self.blueprint, ctx)
         async with flow.open():
             flow.go_on()
-        result = flow.result()
-        await ctx.emit(ctx.event(Text(result.text), result.to_data()))
+        text, data = flow.result()
+        await ctx.emit(ctx.event(Text(text), data))
 
 
 class Graph:
