@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agentflow._sync import SyncRun as SyncRun
+    from agentflow.agents.branches import Branch as Branch, Branches as Branches
     from agentflow.agents.function import FunctionAgent as FunctionAgent, agent as agent
     from agentflow.agents.loop import LoopAgent as LoopAgent
     from agentflow.agents.parallel import ParallelAgent as ParallelAgent
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
         CommitUnknown as CommitUnknown,
         ConfigError as ConfigError,
         ContextEnded as ContextEnded,
+        InvalidAnswer as InvalidAnswer,
         InvalidEvent as InvalidEvent,
         LimitExceeded as LimitExceeded,
+        NoDecision as NoDecision,
         PluginError as PluginError,
         RunError as RunError,
         RunNotFound as RunNotFound,
@@ -43,9 +46,44 @@ if TYPE_CHECKING:
         SessionNotFound as SessionNotFound,
         StaleSession as StaleSession,
         StateConflict as StateConflict,
+        TooFewAnswers as TooFewAnswers,
     )
     from agentflow.events import Actions as Actions, ErrorInfo as ErrorInfo, Event as Event, Usage as Usage
     from agentflow.outcome import Outcome as Outcome
+    from agentflow.patterns.aggregate import (
+        Aggregator as Aggregator,
+        Collect as Collect,
+        Combine as Combine,
+        Decision as Decision,
+        First as First,
+        Given as Given,
+        Panel as Panel,
+        Synthesis as Synthesis,
+    )
+    from agentflow.patterns.answers import (
+        canonical as canonical,
+        similarity as similarity,
+    )
+    from agentflow.patterns.competition import CompetitionAgent as CompetitionAgent
+    from agentflow.patterns.consensus import Consensus as Consensus
+    from agentflow.patterns.decompose import DecompositionAgent as DecompositionAgent
+    from agentflow.patterns.judge import Judge as Judge
+    from agentflow.patterns.policies import Hedge as Hedge
+    from agentflow.patterns.rating import (
+        Rubric as Rubric,
+        Verdict as Verdict,
+    )
+    from agentflow.patterns.result import (
+        BranchResult as BranchResult,
+        CompetitionResult as CompetitionResult,
+        DecompositionResult as DecompositionResult,
+        Metrics as Metrics,
+        ScatterGatherResult as ScatterGatherResult,
+        Subtask as Subtask,
+    )
+    from agentflow.patterns.scatter_gather import ScatterGatherAgent as ScatterGatherAgent
+    from agentflow.patterns.voting import Voting as Voting
+    from agentflow.patterns.weighted import Weighted as Weighted
     from agentflow.policies import Limits as Limits, Retry as Retry
     from agentflow.run import Run as Run, RunResult as RunResult
     from agentflow.runner import Runner as Runner
@@ -67,6 +105,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "agentflow._sync": ("SyncRun",),
+    "agentflow.agents.branches": ("Branch", "Branches"),
     "agentflow.agents.function": ("FunctionAgent", "agent"),
     "agentflow.agents.loop": ("LoopAgent",),
     "agentflow.agents.parallel": ("ParallelAgent",),
@@ -89,8 +128,10 @@ _HOMES = {
         "CommitUnknown",
         "ConfigError",
         "ContextEnded",
+        "InvalidAnswer",
         "InvalidEvent",
         "LimitExceeded",
+        "NoDecision",
         "PluginError",
         "RunError",
         "RunNotFound",
@@ -101,9 +142,38 @@ _HOMES = {
         "SessionNotFound",
         "StaleSession",
         "StateConflict",
+        "TooFewAnswers",
     ),
     "agentflow.events": ("Actions", "ErrorInfo", "Event", "Usage"),
     "agentflow.outcome": ("Outcome",),
+    "agentflow.patterns.aggregate": (
+        "Aggregator",
+        "Collect",
+        "Combine",
+        "Decision",
+        "First",
+        "Given",
+        "Panel",
+        "Synthesis",
+    ),
+    "agentflow.patterns.answers": ("canonical", "similarity"),
+    "agentflow.patterns.competition": ("CompetitionAgent",),
+    "agentflow.patterns.consensus": ("Consensus",),
+    "agentflow.patterns.decompose": ("DecompositionAgent",),
+    "agentflow.patterns.judge": ("Judge",),
+    "agentflow.patterns.policies": ("Hedge",),
+    "agentflow.patterns.rating": ("Rubric", "Verdict"),
+    "agentflow.patterns.result": (
+        "BranchResult",
+        "CompetitionResult",
+        "DecompositionResult",
+        "Metrics",
+        "ScatterGatherResult",
+        "Subtask",
+    ),
+    "agentflow.patterns.scatter_gather": ("ScatterGatherAgent",),
+    "agentflow.patterns.voting": ("Voting",),
+    "agentflow.patterns.weighted": ("Weighted",),
     "agentflow.policies": ("Limits", "Retry"),
     "agentflow.run": ("Run", "RunResult"),
     "agentflow.runner": ("Runner",),

@@ -15,6 +15,9 @@
     │   ├── AgentTimeout       also a `TimeoutError`
     │   ├── LimitExceeded      a budget ran out: `.limit`, `.spent`
     │   ├── StateConflict      two branches wrote one key: `.key`, `.branches`
+    │   ├── TooFewAnswers      too few branches of a pattern went well: `.causes`
+    │   ├── NoDecision         the answers don't decide it: a tie, a quorum that was missed: `.candidates`
+    │   ├── InvalidAnswer      an answer, or a judge's verdict, that the pattern can't use
     │   └── PluginError        a hook failed: `.plugin`, `.hook`
     └── ServiceError           storage failed; nothing was written
         └── CommitUnknown      storage didn't answer in time: written or not, nobody knows
@@ -134,7 +137,7 @@ class LimitExceeded(RunError):
     """A run's budget ran out.
 
     Attributes:
-        limit: Which one: a field name of `Limits`.
+        limit: Which one: a field name of `Limits`, or what a pattern calls its own.
         spent: What the run had spent by then, by the same names.
     """
 
@@ -174,6 +177,56 @@ class StateConflict(RunError):
         super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
         self.key = key
         self.branches = branches
+
+
+class TooFewAnswers(RunError):
+    """Fewer branches of a pattern went well than it needs; none at all, perhaps.
+
+    Attributes:
+        successes: How many went well.
+        needed: How many it needs.
+        causes: What the others raised, in order of declaration.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        successes: int,
+        needed: int,
+        causes: tuple[BaseException, ...] = (),
+        agent: str = "",
+        branch: str = "",
+        invocation_id: str = "",
+    ) -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.successes = successes
+        self.needed = needed
+        self.causes = causes
+
+
+class NoDecision(RunError):
+    """The answers don't decide it: they tie and nothing breaks the tie, or none of them reached the quorum.
+
+    Attributes:
+        candidates: The answers that were ahead, in order of declaration.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        candidates: tuple[Any, ...] = (),
+        agent: str = "",
+        branch: str = "",
+        invocation_id: str = "",
+    ) -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.candidates = candidates
+
+
+class InvalidAnswer(RunError):
+    """An agent or a function answered what its pattern can't use: text to a mean of numbers, a verdict on nobody."""
 
 
 class PluginError(RunError):

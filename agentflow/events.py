@@ -220,13 +220,22 @@ class SynthesisStart(Record):
 
 @dataclass(slots=True, eq=False, repr=False)
 class SynthesisComplete(Record):
-    """The gathered results have been made one."""
+    """The gathered results have been made one.
+
+    Attributes:
+        agreement: The share of the answers that agree with the one that was chosen.
+        quality: What a metric or a judge of quality gave.
+        saved_calls: Branches that were cut short, or never started, because enough was known.
+    """
 
     agent_name: str
     aggregation_strategy: str
     input_results_count: int = 0
     final_result_summary: str = ""
     synthesis_time_ms: float = 0.0
+    agreement: float | None = None
+    quality: float | None = None
+    saved_calls: int = 0
     extra: dict[str, Any] | None = field(default=None, kw_only=True, repr=False)
     name: ClassVar[str] = "synthesis_complete"
 
