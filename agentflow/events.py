@@ -145,7 +145,10 @@ class LoopIteration(Record):
 
 @dataclass(slots=True, eq=False, repr=False)
 class ScatterStart(Record):
-    """A parallel group opens: what its branches work on, and under which limits."""
+    """A parallel group opens: what its branches work on, and under which limits.
+
+    `alone`: they see nothing of the talk before them, only what each is told.
+    """
 
     agent_name: str
     num_agents: int
@@ -153,6 +156,7 @@ class ScatterStart(Record):
     task: str = ""
     timeout_per_agent: float | None = None
     max_concurrency: int | None = None
+    alone: bool = False
     extra: dict[str, Any] | None = field(default=None, kw_only=True, repr=False)
     name: ClassVar[str] = "scatter_start"
 

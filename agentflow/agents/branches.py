@@ -91,6 +91,7 @@ class Branches:
         watchers: Told of each event of a branch.
         keep: Whether outcomes are kept until the end. If not, a branch is forgotten when `next` has given it, so a
             group of any size takes the memory of those at work; the event that closes it then only counts.
+        alone: Branches see nothing of the talk before them, only what each is told.
         private: What branches say is hidden from what follows; who directs says what came of it.
     """
 
@@ -106,6 +107,7 @@ class Branches:
         on_conflict: OnConflict = "last",
         watchers: Sequence[Watcher] = (),
         keep: bool = True,
+        alone: bool = False,
         private: bool = False,
     ) -> None:
         self.ctx = ctx
@@ -122,6 +124,7 @@ class Branches:
         self.broken: Exception | None = None  # what ended the group, if it was not a branch
         self._watchers = watchers
         self._keep = keep
+        self._alone = alone
         self._private = private
         self._scoped = True  # each branch can be cancelled by itself
         self._names: dict[str, int] = {}
@@ -151,7 +154,7 @@ class Branches:
         opened = ctx.lifecycle(
             ScatterStart(
                 self.name, len(names), names, summary(ctx.user_text if self.task is None else self.task), self.timeout,
-                self.max_concurrency,
+                self.max_concurrency, self._alone,
             )
         )  # fmt: skip
         closed: Event | None = None

@@ -54,6 +54,7 @@ class Blueprint:
         outputs: Names of the nodes whose results are the answer.
         max_concurrency: See `GraphAgent`, here and below.
         on_error: What a failure does.
+        show_branches: Whether what follows sees what nodes said.
         on_conflict: What happens when two nodes write one state key.
     """
 
@@ -67,6 +68,7 @@ class Blueprint:
     outputs: Sequence[str]
     max_concurrency: int | None
     on_error: OnError
+    show_branches: bool
     on_conflict: OnConflict
 
 
@@ -74,7 +76,7 @@ class Flow(Branches):
     """One running instance of a graph."""
 
     def __init__(self, graph: Blueprint, ctx: InvocationContext) -> None:
-        super().__init__(ctx, agents=graph.agents, on_conflict=graph.on_conflict, private=True)
+        super().__init__(ctx, agents=graph.agents, on_conflict=graph.on_conflict, private=not graph.show_branches)
         self.graph = graph
         self.plan = graph.plan
         self.total = len(graph.nodes)
@@ -283,7 +285,12 @@ class Flow(Branches):
             cost=usage.cost,
             model_calls=usage.model_calls,
         )
-        return {**metrics.model_dump(), "critical_path": self.critical_path(nodes)}
+        wire = metrics.model_dump(exclude={"critical_path"})
+        tracing = self.ctx._run.tracing
+        if tracing is not None:
+            charged = {node["name"]: (node["tokens"], node["cost"]) for node in nodes if "tokens" in node}
+            tracing.pattern(self.ctx._span, self.graph.name, wire, charged)
+        return {**wire, "critical_path": self.critical_path(nodes)}
 
     def critical_path(self, nodes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """What the answer waited for: the output that ended last, who made it ready, who made that one ready, ..."""

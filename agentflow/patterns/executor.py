@@ -8,12 +8,11 @@ from typing import Any
 import anyio
 
 from agentflow.agents.branches import Branches
-from agentflow.content import Data, Text
 from agentflow.core import Agent, InvocationContext
 from agentflow.errors import AgentTimeout, ConfigError
 from agentflow.events import Status
-from agentflow.patterns._calls import Bound, Function, FunctionStep, call, name_of, waited
-from agentflow.patterns._render import in_words
+from agentflow.patterns._calls import Bound, Function, call, waited
+from agentflow.patterns._feed import at_work, worker
 from agentflow.patterns.answers import answer_of
 from agentflow.policies import Retry, seconds
 
@@ -166,15 +165,13 @@ class ParallelExecutor:
 
     async def _as_branches(self, tasks: list[Task], ctx: InvocationContext, name: str) -> list[TaskResult]:
         limiter = anyio.CapacityLimiter(self.max_concurrency)
-        steps = {id(task.do): self._agent(task.do) for task in tasks}
+        steps = {id(task.do): worker(task.do, "ParallelExecutor", "task", retry=self.retry) for task in tasks}
         agents = [steps[id(task.do)] for task in tasks]
         group = Branches(ctx, name=name, agents=agents, max_concurrency=self.max_concurrency, timeout=self.timeout)
         async with group.open():
             for agent, task in zip(agents, tasks, strict=True):
-                if isinstance(agent, FunctionStep):
-                    group.add(agent.given(Bound((task.input,), limiter=limiter)))
-                else:
-                    group.add(agent, message=told(task.input))
+                one, message = at_work(agent, task.input, Bound(limiter=limiter))
+                group.add(one, message=message)
         results = []
         for branch, task in zip(group.branches.values(), tasks, strict=True):
             outcome = branch.outcome
@@ -186,18 +183,6 @@ class ParallelExecutor:
                 )
             )  # fmt: skip
         return results
-
-    def _agent(self, do: Function | Agent) -> Agent:
-        if isinstance(do, Agent):
-            return do if self.retry is None else do.clone(retry=self.retry)
-        return FunctionStep(name_of(do) or "task", do, retry=self.retry)
-
-
-def told(value: Any) -> Text | tuple[Text, Data] | None:
-    """A value as what an agent is told: text as it is, anything else as JSON that it can read and take."""
-    if value is None:
-        return None
-    return Text(value) if isinstance(value, str) else (Text(in_words(value)), Data(value))
 
 
 def _nothing_for(function: Any) -> Function:

@@ -35,6 +35,7 @@ class GraphAgent(Agent):
         on_error: `"cancel"`: the first failure cancels the others and is raised. `"collect"`: what depends on a failed
             node is skipped, all else goes on, and the result says what is missing; if no output went well, that is a
             `TooFewAnswers`.
+        show_branches: Let what follows see what each node said.
         on_conflict: See `ParallelAgent`.
         description: What it is good for.
         timeout: Seconds for the whole graph.
@@ -58,6 +59,7 @@ class GraphAgent(Agent):
         outputs: Sequence[str] = (),
         max_concurrency: int | None = None,
         on_error: OnError = "cancel",
+        show_branches: bool = False,
         on_conflict: OnConflict = "last",
         description: str = "",
         timeout: float | str | None = None,
@@ -82,6 +84,7 @@ class GraphAgent(Agent):
         self.outputs = outputs
         self.max_concurrency = max_concurrency
         self.on_error = on_error
+        self.show_branches = show_branches
         self.on_conflict = on_conflict
         self.blueprint: Blueprint | None = None
 
@@ -115,6 +118,7 @@ class GraphAgent(Agent):
             outputs=self.outputs,
             max_concurrency=cap,
             on_error=self.on_error,
+            show_branches=self.show_branches,
             on_conflict=self.on_conflict,
         )
 
@@ -199,6 +203,7 @@ class Graph:
         outputs: See `GraphAgent`.
         max_concurrency: See `GraphAgent`.
         on_error: See `GraphAgent`.
+        show_branches: See `GraphAgent`.
         on_conflict: See `GraphAgent`.
         timeout: See `GraphAgent`.
         retry: See `GraphAgent`.
@@ -211,6 +216,7 @@ class Graph:
         outputs: Sequence[str] = (),
         max_concurrency: int | None = None,
         on_error: OnError = "cancel",
+        show_branches: bool = False,
         on_conflict: OnConflict = "last",
         timeout: float | str | None = None,
         retry: Retry | int | None = None,
@@ -222,6 +228,7 @@ class Graph:
             outputs=outputs,
             max_concurrency=max_concurrency,
             on_error=on_error,
+            show_branches=show_branches,
             on_conflict=on_conflict,
             timeout=timeout,
             retry=retry,
