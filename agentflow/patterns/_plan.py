@@ -111,7 +111,7 @@ class Plan:
         try:
             TopologicalSorter(dict(enumerate(self.after))).prepare()
         except CycleError as error:
-            circle = " -> ".join(repr(self.names[index]) for index in reversed(error.args[1]))
+            circle = " -> ".join(repr(self.names[index]) for index in error.args[1])
             raise ConfigError(f"{self.owner}: nodes depend on each other in a circle: {circle}") from None
 
     def _check_routes(self, router: int) -> None:

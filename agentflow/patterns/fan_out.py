@@ -47,7 +47,8 @@ class FanOutFanIn(Agent):
     """Split work, deal it to a pool of workers, and make one answer of what they did.
 
     Unlike a scatter-gather, every worker does a part of the work, so by default a failure is that of all. Each item is
-    a branch of its own; what the workers said stays in the log and in the result, and out of later prompts.
+    a branch of its own, which sees nothing of the talk but what the worker is told; what it said stays in the log and
+    in the result, and out of later prompts.
 
     Args:
         name: Unique in the tree. An item's branch adds `{name}.{worker}`, a worker's second one `{worker}#2`.
@@ -203,6 +204,7 @@ class _Pool(Asked):
             agents=self.agents,
             timeout=fan.item_timeout,
             on_conflict=fan.on_conflict,
+            alone=True,
             private=not fan.show_branches,
         )
         async with group.open(), feed(fan.splitter, source_of(ctx), f"agent {ctx.path!r}") as items:
