@@ -1,18 +1,21 @@
 """From what a pattern is given to the items that it works on, one by one, and what each of them is to a worker."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from inspect import isasyncgen
 from typing import Any
 
+from agentflow.agents.branches import Branch, Branches, fatal
 from agentflow.content import PARTS, Data, Part, Text, UserContent
 from agentflow.core import Agent, InvocationContext
 from agentflow.errors import ConfigError, InvalidAnswer
 from agentflow.patterns._calls import Bound, Function, FunctionStep, name_of
 from agentflow.patterns._render import in_words
+from agentflow.patterns._scatter import OnError
 from agentflow.patterns.splitters import Chunk
 from agentflow.policies import Retry
+from agentflow.state import OnConflict
 
 Splitter = Callable[[Any], Iterable[Any] | AsyncIterable[Any]]
 """A function of what there is to do that gives it piece by piece: chunks, text, content parts or JSON values."""
@@ -70,6 +73,46 @@ async def feed(splitter: Splitter, source: Any, owner: str) -> AsyncIterator[Fee
 async def _asynchronous(items: Iterable[Any]) -> AsyncIterator[Any]:
     for item in items:
         yield item
+
+
+class Crew(Branches):
+    """Branches that each do a part of the work, and see nothing but that.
+
+    With `on_error="cancel"` the first failure ends all at once, also who reads on in what there is to do, and is raised
+    when the group is left.
+    """
+
+    def __init__(
+        self,
+        ctx: InvocationContext,
+        on_error: OnError,
+        *,
+        name: str | None = None,
+        agents: Sequence[Agent] = (),
+        timeout: float | None = None,
+        on_conflict: OnConflict = "last",
+        keep: bool = True,
+        private: bool = True,
+    ) -> None:
+        super().__init__(
+            ctx, name=name, agents=agents, timeout=timeout, on_conflict=on_conflict, keep=keep, alone=True,
+            private=private,
+        )  # fmt: skip
+        self._strict = on_error == "cancel"
+        self._errors: list[Exception] = []
+
+    def ended(self, branch: Branch) -> None:
+        """A branch has ended: is that the failure of all?"""
+        error = branch.outcome.error if branch.outcome is not None else None
+        if isinstance(error, Exception) and (self._strict or fatal(error)):
+            self._errors.append(error)
+            self.failed = True
+            self._stop_all(f"{branch.name} failed")
+        super().ended(branch)
+
+    def failures(self) -> list[Exception]:
+        """What ended it."""
+        return self._errors
 
 
 def worker(do: Agent | Function, owner: str, fallback: str, *, retry: Retry | int | None = None) -> Agent:

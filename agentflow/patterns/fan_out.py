@@ -9,9 +9,8 @@ import anyio
 from agentflow.agents.branches import Branch, Branches
 from agentflow.core import Agent, Callback, InvocationContext
 from agentflow.errors import ConfigError, InvalidAnswer, TooFewAnswers
-from agentflow.outcome import Outcome
 from agentflow.patterns._calls import Bound, Function
-from agentflow.patterns._feed import Feed, Splitter, at_work, feed, plain_item, source_of, worker
+from agentflow.patterns._feed import Crew, Feed, Splitter, at_work, feed, plain_item, source_of, worker
 from agentflow.patterns._panel import Asked
 from agentflow.patterns._scatter import OnError, Plan, Seat, usable, why_missing
 from agentflow.patterns._settings import own_agents
@@ -199,30 +198,19 @@ class _Pool(Asked):
         """
         fan, ctx = self.fan, self.ctx
         began = ctx._run.now()
-        group = Branches(
-            ctx,
-            agents=self.agents,
-            timeout=fan.item_timeout,
-            on_conflict=fan.on_conflict,
-            alone=True,
+        group = Crew(
+            ctx, fan.on_error, agents=self.agents, timeout=fan.item_timeout, on_conflict=fan.on_conflict,
             private=not fan.show_branches,
-        )
+        )  # fmt: skip
         async with group.open(), feed(fan.splitter, source_of(ctx), f"agent {ctx.path!r}") as items:
             while await self._fill(group, items):
                 branch = await group.next()
                 if branch is None:
                     break  # the group was stopped
                 self._done(group, branch)
-                if fan.on_error == "cancel" and branch.outcome is not None and branch.outcome.error is not None:
-                    group.stop(f"{branch.name} failed")
-                    break
         self.wall, self.rounds, self._asked = ctx._run.now() - began, 1, self.seats
         if not items.count:
             raise InvalidAnswer(f"agent {ctx.path!r}: its splitter gave nothing to work on")
-        for seat in self.seats:  # what was cut short, or never begun
-            if seat.outcome is None:
-                skipped = Outcome(agent=seat.agent.name, branch="", status="skipped")
-                seat.outcome = (seat.branch.outcome if seat.branch is not None else None) or skipped
         self._check()
 
     async def _fill(self, group: Branches, items: Feed) -> bool:
@@ -271,11 +259,6 @@ class _Pool(Asked):
 
     def _check(self) -> None:
         errors = [seat.outcome.error for seat in self.seats if seat.outcome is not None]
-        causes = [error for error in errors if isinstance(error, Exception)]
-        if causes and self.fan.on_error == "cancel":
-            if len(causes) == 1:
-                raise causes[0]
-            raise ExceptionGroup(f"{len(causes)} items of {self.fan.name!r} failed", causes)
         well = sum(usable(seat) for seat in self.seats)
         if well < self.fan.min_successes:
             whys = "; ".join(f"{seat.name}: {why_missing(seat)}" for seat in self.seats if not usable(seat))
@@ -284,5 +267,5 @@ class _Pool(Asked):
                 f"{whys}",
                 successes=well,
                 needed=self.fan.min_successes,
-                causes=tuple(causes),
+                causes=tuple(error for error in errors if error is not None),
             )

@@ -15,7 +15,7 @@ from agentflow.errors import ConfigError, InvalidAnswer, TooFewAnswers
 from agentflow.events import SynthesisComplete, SynthesisStart
 from agentflow.outcome import Outcome
 from agentflow.patterns._calls import Bound, Function, FunctionStep
-from agentflow.patterns._feed import Feed, Splitter, at_work, feed, source_of, worker
+from agentflow.patterns._feed import Crew, Feed, Splitter, at_work, feed, source_of, worker
 from agentflow.patterns._render import answers, in_words
 from agentflow.patterns._scatter import OnError
 from agentflow.patterns._tree import Reduction, ReductionTree
@@ -185,7 +185,7 @@ class _Work:
         self.tree = ReductionTree(agent.fan_in)
         self.at_work: dict[int, _Piece | Reduction] = {}
         self.failed: dict[int, FailedChunk] = {}
-        self.errors: list[Exception] = []
+        self.errors: dict[tuple[int, int], Exception] = {}  # by level and place
         self.pieces = 0
         self.calls = 0
         self.work_seconds = 0.0
@@ -207,27 +207,17 @@ class _Work:
                 if branch is None:
                     break  # the group was stopped
                 self.done(branch)
-                if self.errors and agent.on_error == "cancel":
-                    group.stop(f"{branch.name} failed")
-                    while (branch := await group.next()) is not None:
-                        self.done(branch)
-                    break
         self.pieces = items.count
         self.check()
         last = self.tree.rest()
         outcome, took = await self.conclude(last)
         await self.say(outcome, last.level, took)
 
-    def group(self, name: str) -> Branches:
-        """Branches that see only what they are told, and are forgotten when they have ended."""
-        return Branches(
-            self.ctx,
-            name=name,
-            agents=self.agent.sub_agents,
-            timeout=self.agent.chunk_timeout,
-            keep=False,
-            alone=True,
-            private=True,
+    def group(self, name: str) -> Crew:
+        """Branches that are forgotten when they have ended."""
+        agent = self.agent
+        return Crew(
+            self.ctx, agent.on_error, name=name, agents=agent.sub_agents, timeout=agent.chunk_timeout, keep=False
         )
 
     async def fill(self, group: Branches, items: Feed) -> bool:
@@ -286,7 +276,7 @@ class _Work:
             self.tree.settle(level, place, answer_of(outcome))
             return
         if isinstance(outcome.error, Exception):
-            self.errors.append(outcome.error)
+            self.errors[level, place] = outcome.error
         self.tree.settle(level, place)
         why = why_not(outcome)
         if isinstance(job, _Piece):
@@ -304,19 +294,15 @@ class _Work:
         agent = self.agent
         if not self.pieces:
             raise InvalidAnswer(f"agent {self.ctx.path!r}: its splitter gave nothing to work on")
-        if self.errors and agent.on_error == "cancel":
-            if len(self.errors) == 1:
-                raise self.errors[0]
-            raise ExceptionGroup(f"{len(self.errors)} pieces of {agent.name!r} failed", self.errors)
         well = self.pieces - len(self.failed)
         if well < agent.min_successes:
-            few = "; ".join(f"piece {chunk.place}: {chunk.why}" for chunk in list(self.failed.values())[:5])
+            few = "; ".join(f"piece {place}: {self.failed[place].why}" for place in sorted(self.failed)[:5])
             raise TooFewAnswers(
                 f"agent {self.ctx.path!r}: {well} of {self.pieces} pieces went well, {agent.min_successes} must: {few}"
                 + ("; ..." if len(self.failed) > 5 else ""),
                 successes=well,
                 needed=agent.min_successes,
-                causes=tuple(self.errors),
+                causes=tuple(self.errors[place] for place in sorted(self.errors)),
             )
 
     async def conclude(self, last: Reduction) -> tuple[Outcome, float]:
