@@ -48,8 +48,11 @@ async def call(function: Function, *args: Any, limiter: anyio.CapacityLimiter | 
     """
     if is_async(function):
         return await function(*args, **kwargs)
-    work = partial(function, *args, **kwargs)
-    value = await anyio.to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=True)
+
+    def work() -> tuple[Any]:  # in a tuple, since trio takes a coroutine that a thread returns for a mistake
+        return (function(*args, **kwargs),)
+
+    (value,) = await anyio.to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=True)
     return await value if isawaitable(value) else value
 
 

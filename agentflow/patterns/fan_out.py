@@ -115,7 +115,7 @@ class FanOutFanIn(Agent):
             after_agent=after_agent,
         )
         self._count = len(workers)
-        self.splitter: Splitter = splitter or RecordSplitter()
+        self.splitter: Splitter = RecordSplitter() if splitter is None else splitter
         self.aggregator = aggregator
         self.dispatch = dispatch
         self.per_worker = per_worker

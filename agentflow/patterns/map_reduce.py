@@ -139,7 +139,7 @@ class MapReduceAgent(Agent):
             before_agent=before_agent,
             after_agent=after_agent,
         )
-        self.splitter: Splitter = splitter or TokenSplitter(2_000)
+        self.splitter: Splitter = TokenSplitter(2_000) if splitter is None else splitter
         self.fan_in = fan_in
         self.max_concurrency = max_concurrency
         self.on_error = on_error
