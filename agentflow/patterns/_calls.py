@@ -40,14 +40,16 @@ def name_of(function: object) -> str:
     return "" if name == "<lambda>" else name
 
 
-async def call(function: Function, *args: Any, limiter: anyio.CapacityLimiter | None = None, **kwargs: Any) -> Any:
-    """Call a function of any kind and wait for what it gives.
+async def call(function: Function, value: Any, limiter: anyio.CapacityLimiter) -> Any:
+    """Call a function of any kind and wait for what it gives."""
+    return await (function(value) if is_async(function) else in_thread(function, value, limiter=limiter))
 
-    A plain one runs in a thread, which nothing can stop: when its time is up, or the run is cancelled, it isn't waited
-    for, and what it returns is dropped.
+
+async def in_thread(function: Function, *args: Any, limiter: anyio.CapacityLimiter | None, **kwargs: Any) -> Any:
+    """Call a plain function in a thread, which nothing can stop.
+
+    When its time is up, or the run is cancelled, it isn't waited for, and what it returns is dropped.
     """
-    if is_async(function):
-        return await function(*args, **kwargs)
 
     def work() -> tuple[Any]:  # in a tuple, since trio takes a coroutine that a thread returns for a mistake
         return (function(*args, **kwargs),)
@@ -191,7 +193,7 @@ def _adapter(wanted: Any) -> TypeAdapter[Any]:
     return TypeAdapter(wanted)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Bound:
     """What a function is given in one turn."""
 
@@ -231,6 +233,7 @@ class FunctionStep(Agent):
         self.function = function
         self.by_name = by_name
         self.inputs: Inputs | None = None
+        self.asynchronous = False
         self.bound = Bound()
 
     def check(self) -> None:
@@ -241,9 +244,10 @@ class FunctionStep(Agent):
             raise ConfigError(f"{owner} must be an agent or a function, not {self.function!r}")
         if isasyncgenfunction(unwrap(self.function)):
             raise ConfigError(f"{owner} is an async generator: make it an agent with @agent, or return one value")
+        vars(self)["asynchronous"] = is_async(self.function)
         if self.by_name or getattr(self.function, "__code__", None) is not None:  # a built-in may hide what it takes
             vars(self)["inputs"] = inputs = Inputs(self.function, owner)
-            if inputs.ctx and not is_async(self.function):
+            if inputs.ctx and not self.asynchronous:
                 raise ConfigError(f"{owner} takes {inputs.ctx!r}, which is of no use in a thread: write `async def`")
 
     def given(self, bound: Bound) -> Self:
@@ -261,7 +265,10 @@ class FunctionStep(Agent):
                 values = inputs.pick(bound.values, bound.types, f"node {self.name!r}")
             if inputs.ctx:
                 values[inputs.ctx] = ctx
-        value = await call(self.function, *bound.args, limiter=bound.limiter, **values)
+        if self.asynchronous:
+            value = await self.function(*bound.args, **values)
+        else:
+            value = await in_thread(self.function, *bound.args, limiter=bound.limiter, **values)
         event = as_event(ctx, value)
         if event is not None:
             await ctx.emit(event)

@@ -111,7 +111,10 @@ class Flow(Branches):
             return
         told: UserContent = None
         if isinstance(agent, FunctionStep):
-            agent = agent.given(Bound((), {**self.known(index), **node.args}, self.graph.types[index], self.threads()))
+            bound = Bound(limiter=None if agent.asynchronous else self.threads())
+            if agent.inputs is not None and agent.inputs.names:
+                bound.values, bound.types = {**self.known(index), **node.args}, self.graph.types[index]
+            agent = agent.given(bound)
         elif message is not None and callable(node.message):
             told = node.message(**self.pick(message, index))
         else:

@@ -11,7 +11,7 @@ from agentflow.agents.branches import Branches
 from agentflow.core import Agent, InvocationContext
 from agentflow.errors import AgentTimeout, ConfigError
 from agentflow.events import Status
-from agentflow.patterns._calls import Bound, Function, call, waited
+from agentflow.patterns._calls import Bound, Function, call, is_async, waited
 from agentflow.patterns._feed import at_work, worker
 from agentflow.patterns.answers import answer_of
 from agentflow.policies import Retry, seconds
@@ -156,7 +156,7 @@ class ParallelExecutor:
         attempt = 1
         while True:
             try:
-                return await call(task.do, task.input, limiter=limiter)
+                return await call(task.do, task.input, limiter)
             except Exception as error:
                 if self.retry is None or attempt >= self.retry.attempts or not self.retry.covers(error):
                     raise
@@ -191,6 +191,6 @@ def _nothing_for(function: Any) -> Function:
         raise ConfigError(f"tasks are Task(...) or functions of nothing, not {function!r}")
 
     async def do(_: Any) -> Any:
-        return await call(function)
+        return await function()
 
-    return do
+    return do if is_async(function) else lambda _: function()
