@@ -4,15 +4,16 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Protocol
 
 import anyio
 from anyio.lowlevel import checkpoint
 
-from agentflow._streams import Channel, Flow, Ticket
+from agentflow._streams import Channel, Flow, Loop, Ticket
 from agentflow.content import Part, Text
 from agentflow.errors import InvalidEvent, LimitExceeded, StateConflict
-from agentflow.events import Actions, Event, Lifecycle, Usage, build_event, clean_event
+from agentflow.events import Actions, Event, Usage, clean_event
 from agentflow.history import History, visible_by_prefix
 from agentflow.policies import Limits, Spent
 from agentflow.services.sessions import SessionKey, SessionService
@@ -103,7 +104,7 @@ class Invocation:
         key: SessionKey,
         sessions: SessionService,
         channel: Channel,
-        now: Callable[[], float],
+        loop: Loop,
         time: Callable[[], float],
         limits: Limits,
         lookahead: int,
@@ -112,12 +113,16 @@ class Invocation:
         seed: int | None,
         tracing: Tracing | None,
         scheduler: Scheduler | None,
+        on_event: EventHook | None,
     ) -> None:
         self.id = id
+        self.new_id: Callable[[], str] = (f"{id}-{n}" for n in count(1)).__next__
+        """Makes event ids; unique, since the run's is."""
         self.key = key
         self.sessions = sessions
         self.channel = channel
-        self.now = now
+        self.now = loop.now
+        self.cancelled = loop.cancelled
         self.time = time
         self.limits = limits
         self.spent = Spent()
@@ -129,16 +134,16 @@ class Invocation:
         self._rng: random.Random | None = None
         self.tracing = tracing
         self.scheduler = scheduler
-        self.on_event: EventHook | None = None
+        self.on_event = on_event
+        self.direct = on_event is None and scheduler is None  # what is emitted goes straight into the log
         self.state: dict[str, Any] = {}
         self.user_content: tuple[Part, ...] = ()
         self.usage = Usage()
-        self.ends = float("inf") if limits.seconds is None else now() + limits.seconds
+        self.ends = float("inf") if limits.seconds is None else loop.now() + limits.seconds
         self.active: dict[Any, None] = {}
         self.outcomes: dict[str, Any] = {}
         self.stopping = False
         self.reason = ""
-        self._count = 0
         self._taking = False
         self._lock: anyio.Lock | None = None
         self._asked = 0
@@ -160,14 +165,17 @@ class Invocation:
         """Whether terminal events of something cancelled are still to be committed."""
         return bool(self._deferred)
 
-    def new_id(self) -> str:
-        """An event id; unique, since the run's is."""
-        self._count += 1
-        return f"{self.id}-{self._count}"
-
-    def lifecycle(self, record: Lifecycle, author: str, place: Place, path: str, iteration: int | None) -> Event:
-        """An event that tells of the run itself."""
-        return build_event(self.new_id(), self.id, self.time(), author, place.branch, path, iteration, lifecycle=record)
+    def plain(self, event: Event) -> bool:
+        """Whether an event of our own making is plain words and nothing else: safe for every store as it is."""
+        fields = event.__dict__
+        parts = fields["parts"]
+        if type(parts) is not tuple or len(parts) != 1 or fields["actions"] is not None:
+            return False
+        part = parts[0]
+        if type(part) is not Text or part.extra is not None:
+            return False
+        text = part.text
+        return type(text) is str and text.isascii() and len(text) < self._plain_chars and "\x00" not in text
 
     def clean(self, event: Event, path: str) -> None:
         """Make what `event`, of the agent at `path`, holds safe for every store, in place.
@@ -175,14 +183,8 @@ class Invocation:
         Raises:
             InvalidEvent: It holds what JSON can't, or more than `max_event_bytes`.
         """
-        fields = event.__dict__
-        parts = fields["parts"]
-        if event.__pydantic_extra__ is None and fields["actions"] is None and type(parts) is tuple and len(parts) == 1:
-            part = parts[0]
-            if type(part) is Text and part.extra is None:
-                text = part.text
-                if type(text) is str and text.isascii() and len(text) < self._plain_chars and "\x00" not in text:
-                    return  # plain words, in an event of our own making: nearly all events
+        if event.__pydantic_extra__ is None and self.plain(event):
+            return
         size = clean_event(event, f"agent {path!r}" if path else "the user's message")
         if size * 6 > self.max_event_bytes:  # six bytes are the most that JSON makes of one character
             exact = len(event.to_json().encode())
@@ -214,8 +216,7 @@ class Invocation:
         if self._deferred or self._taking:
             await self._commit_with_deferred(_Row(place, event, temp, push))
             return
-        self._asked += 1
-        turn = self._asked
+        turn = self._asked = self._asked + 1
         try:
             await self.sessions.append(self.key, (event,))
         except BaseException:
@@ -263,13 +264,14 @@ class Invocation:
 
     async def tell(self, event: Event, ctx: Any, place: Place, timers: tuple[Timer, ...], wait: bool = True) -> None:
         """Commit and hand over a lifecycle event. Waits only when the reader is more than `SLACK` events behind."""
-        told = event
-        if self.on_event is not None:
-            event = await self.on_event(ctx, event)
-        try:
+        if self.on_event is None:
             await self.commit(place, event)
-        finally:
-            told.__dict__["serial"] = event.serial  # a plugin may have replaced it; who tells asks whether it is stored
+        else:
+            told, event = event, await self.on_event(ctx, event)
+            try:
+                await self.commit(place, event)
+            finally:
+                told.__dict__["serial"] = event.serial  # who tells asks whether it is stored, though it was replaced
         if not wait or self.stopping:
             return
         flow = place.flow

@@ -7,7 +7,7 @@ each way cost a quarter of a memory object stream. Nothing here knows what a run
 from collections import deque
 from collections.abc import Callable, Generator
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -28,21 +28,33 @@ class Ticket(Protocol):
     def __await__(self) -> Generator[Any, Any, None]: ...
 
 
-def on_trio() -> bool:
-    """Whether the running event loop is trio's."""
-    return anyio.get_cancelled_exc_class().__module__.startswith("trio")
+class Loop(NamedTuple):
+    """The running event loop's own tools. anyio has them too, at several times the cost, and each run or event pays.
 
-
-def ticket_maker() -> Callable[[], Ticket]:
-    """What makes tickets on the running backend: asyncio's own futures, or the same on trio's `wait_task_rescheduled`.
-
-    `anyio.Event` does this too, at three times the cost, and each event of a run pays it.
+    Attributes:
+        new_ticket: Makes tickets: asyncio's futures, or the same on trio's `wait_task_rescheduled`.
+        now: Its monotonic clock, in seconds; it is what deadlines are measured by.
+        call: Calls a function in it, from anywhere.
+        current_task: The running task.
+        cancelled: What a cancellation raises.
     """
-    if not on_trio():
+
+    new_ticket: Callable[[], Ticket]
+    now: Callable[[], float]
+    call: Callable[[Callable[[], None]], object]
+    current_task: Callable[[], object]
+    cancelled: type[BaseException]
+
+
+def running_loop() -> Loop:
+    """The tools of the running event loop, asyncio's or trio's."""
+    if not anyio.get_cancelled_exc_class().__module__.startswith("trio"):
         import asyncio  # here and below: what runs is loaded already, the other one need not be
 
-        return partial(asyncio.Future, loop=asyncio.get_running_loop())
-    from trio import lowlevel
+        loop = asyncio.get_running_loop()
+        new_ticket = partial(asyncio.Future, loop=loop)
+        return Loop(new_ticket, loop.time, loop.call_soon_threadsafe, asyncio.current_task, asyncio.CancelledError)
+    from trio import Cancelled, current_time, lowlevel
 
     class TrioTicket:
         __slots__ = ("_settled", "_task")
@@ -68,29 +80,8 @@ def ticket_maker() -> Callable[[], Ticket]:
                 self._task = lowlevel.current_task()
                 yield from lowlevel.wait_task_rescheduled(self._give_up).__await__()  # noqa: ASYNC105 - awaited here
 
-    return TrioTicket
-
-
-def clock() -> Callable[[], float]:
-    """The running backend's own monotonic clock, in seconds; it is what deadlines are measured by."""
-    if not on_trio():
-        import asyncio
-
-        return asyncio.get_running_loop().time
-    from trio import current_time
-
-    return current_time
-
-
-def caller() -> Callable[[Callable[[], None]], object]:
-    """What calls a function in the running event loop, from anywhere."""
-    if not on_trio():
-        import asyncio
-
-        return asyncio.get_running_loop().call_soon_threadsafe
-    from trio.lowlevel import current_trio_token
-
-    return current_trio_token().run_sync_soon
+    token = lowlevel.current_trio_token()
+    return Loop(TrioTicket, current_time, token.run_sync_soon, lowlevel.current_task, Cancelled)
 
 
 class Flow:

@@ -31,6 +31,7 @@ from agentflow.events import (
     Status,
     Usage,
     build_event,
+    event_form,
 )
 from agentflow.outcome import Outcome
 from agentflow.policies import Retry
@@ -75,9 +76,9 @@ class Turn(ABC):
     """What a turn is made of; agents see it as `InvocationContext`."""
 
     __slots__ = (
-        "_active", "_attempts", "_content", "_forks", "_hears", "_links", "_loop", "_origins", "_parent", "_place",
-        "_run", "_said", "_services", "_span", "_start", "_state", "_stopped", "_timers", "_usage", "_watch", "agent",
-        "began", "ended", "iteration", "path", "status",
+        "_active", "_attempts", "_content", "_forks", "_form", "_hears", "_links", "_loop", "_made", "_origins",
+        "_parent", "_place", "_run", "_said", "_services", "_span", "_start", "_state", "_stopped", "_timers",
+        "_usage", "_watch", "agent", "began", "ended", "iteration", "path", "status",
     )  # fmt: skip
 
     def __init__(self, run: Invocation, services: Services, agent: Any, parent: "Turn | None") -> None:
@@ -92,6 +93,8 @@ class Turn(ABC):
         self._attempts = 1
         self._hears = False
         self._forks = 0
+        self._form: dict[str, Any] | None = None
+        self._made: Event | None = None
         self._origins: dict[str, Turn] | None = None
         self._said: Event | tuple[Outcome, ...] | None = None
         self._start: AgentStart | None = None
@@ -154,9 +157,8 @@ class Turn(ABC):
         """Put what it was told on its line."""
         run = self._run
         assert self._content is not None
-        event = build_event(
-            run.new_id(), run.id, run.time(), "user", self._place.branch, self.path, self.iteration, self._content
-        )
+        event = build_event(self.form, run.new_id(), run.time(), self._content)
+        event.__dict__["author"] = "user"
         run.clean(event, self.path)
         self._content = event.parts
         await run.tell(event, self, self._place, self._timers)
@@ -211,6 +213,13 @@ class Turn(ABC):
             return ()
         raise InvalidEvent(f"agent {self.path!r} escalated to {target!r}, but no loop of that name runs it")
 
+    @property
+    def form(self) -> dict[str, Any]:
+        """What all its events have in common."""
+        if self._form is None:
+            self._form = event_form(self._run.id, self.agent.name, self._place.branch, self.path, self.iteration)
+        return self._form
+
     def charge(self, usage: Usage) -> None:
         """Charge this turn, those above it, and the run.
 
@@ -226,7 +235,7 @@ class Turn(ABC):
     def lifecycle(self, record: Lifecycle, actions: Actions | None = None) -> Event:
         """A lifecycle event of this turn."""
         run = self._run
-        event = run.lifecycle(record, self.agent.name, self._place, self.path, self.iteration)
+        event = build_event(self._form or self.form, run.new_id(), run.time(), (), record)
         if actions is not None:
             event.__dict__["actions"] = actions
             run.clean(event, self.path)
@@ -340,7 +349,7 @@ def _end_record(
     run, said = ctx._run, ctx._said
     took = (run.now() if ended is None else ended) - ctx.began
     kind = AgentParallelComplete if isinstance(start, AgentParallelStart) else AgentComplete
-    record = kind(ctx.agent.name, status, round(took * 1000, 3), ctx._attempts)
+    record = kind(ctx.agent.name, status, int(took * 1e6) / 1000, ctx._attempts)
     if said is not None:
         record.result_summary = summary(
             said.text if isinstance(said, Event) else " / ".join(outcome.text for outcome in said[:10])

@@ -16,7 +16,7 @@ from agentflow._invocation import with_pending
 from agentflow._streams import Channel, Watched
 from agentflow._tree import Node, check_name
 from agentflow._turn import Turn, short, take_turn
-from agentflow.content import Part, Text, UserContent, as_parts
+from agentflow.content import Part, Text, UserContent, as_parts, clean_text
 from agentflow.errors import ConfigError, ContextEnded, InvalidEvent
 from agentflow.events import Actions, AgentStart, Event, Usage, build_event, copy_event
 from agentflow.models.base import ModelRequest, ModelResponse
@@ -273,12 +273,10 @@ class InvocationContext(Turn):
         if type(text) is not str:
             raise InvalidEvent(f"agent {self.path!r}: text must be a string, not {type(text).__name__}")
         run = self._run
-        event = build_event(
-            run.new_id(), run.id, run.time(), self.agent.name, self._place.branch, self.path, self.iteration,
-            (Text(text),), None, partial,
-        )  # fmt: skip
+        event = build_event(self._form or self.form, run.new_id(), run.time(), (Text(text),), None, partial)
         if response_id is not None:
-            event.__dict__["response_id"] = response_id
+            event.__dict__["response_id"] = clean_text(response_id)
+        self._made = event
         return event
 
     def event(
@@ -312,6 +310,42 @@ class InvocationContext(Turn):
             StateConflict: A sibling branch wrote one of its state keys, and that is an error there.
             LimitExceeded: The run's budget is used up.
         """
+        run = self._run
+        origin: Turn | None = self
+        if self._is_plain(event):  # nearly all events are: all the rest is for the others
+            self._made = None
+            if not event.__dict__["partial"]:
+                await run.commit(self._place, event)
+                self._said = event
+            elif run.channel.reading:
+                run.channel.push(event, self._place.flow)
+        else:
+            origin = await self._emit(event)
+        if origin is not None:
+            flow = origin._place.flow
+            if not run.channel.reading or run.stopping:
+                await checkpoint()
+            elif flow.sent - run.lookahead > flow.taken:
+                await run.read(flow, run.lookahead, origin._timers)
+        if run.scheduler is not None:
+            await run.scheduler.point(self.path, "go on")
+
+    def _is_plain(self, event: Event) -> bool:
+        """Whether these are words that `text` has just made, which need only be stored and read: nobody steps in."""
+        run = self._run
+        return (
+            event is self._made
+            and event is not None
+            and run.direct
+            and self._watch is None
+            and not self._place.watchers
+            and (self._state is None or not self._state._pending)
+            and not self.ended
+            and run.plain(event)
+        )
+
+    async def _emit(self, event: Event) -> Turn | None:
+        """All that `emit` may have to do before it waits; gives whose event it is, if that is now to be read."""
         self._check()
         run = self._run
         if run.scheduler is not None:
@@ -333,7 +367,7 @@ class InvocationContext(Turn):
             run.clean(event, self.path)
             if self._watch is not None:
                 await self._show(event, origin)
-                return
+                return None
             if run.on_event is not None:
                 event = await run.on_event(self, event)
                 fields = event.__dict__
@@ -353,17 +387,11 @@ class InvocationContext(Turn):
                 self._said = origin._said = event
             for loop in loops:
                 loop.ended.append(place.segments)
-        channel = run.channel
         if fields["usage"] is not None and not fields["partial"]:
             origin.charge(fields["usage"])
         for watch in place.watchers:
             watch(event, place.branch, loops[-1] if loops else None)
-        if not channel.reading or run.stopping:
-            await checkpoint()
-        elif place.flow.sent - run.lookahead > place.flow.taken:
-            await run.read(place.flow, run.lookahead, origin._timers)
-        if run.scheduler is not None:
-            await run.scheduler.point(self.path, "go on")
+        return origin
 
     async def run(self, child: Agent, *, message: UserContent = None) -> Outcome:
         """Let `child` take a turn in this one; its events go to the same stream. Returns when it has ended.
@@ -489,7 +517,8 @@ class InvocationContext(Turn):
         self._check()
         if not isinstance(child, Agent):
             raise ConfigError(f"agent {self.path!r} can only run agents, not {short(child)}")
-        await self.flush()
+        if self._state is not None:
+            await self.flush()
         ctx = self.beside(child) if self._active else self.derive(child)
         if message is not None:
             ctx.told(message)

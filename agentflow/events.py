@@ -421,27 +421,24 @@ _set_extra = BaseModel.__dict__["__pydantic_extra__"].__set__
 _set_private = BaseModel.__dict__["__pydantic_private__"].__set__
 
 
+def event_form(invocation_id: str, author: str, branch: str, path: str, iteration: int | None) -> dict[str, Any]:
+    """What all events of one turn have in common, for `build_event`."""
+    own = {"invocation_id": invocation_id, "author": author, "branch": branch, "path": path, "iteration": iteration}
+    return _blank | own
+
+
 def build_event(
+    form: dict[str, Any],
     id: str,
-    invocation_id: str,
     timestamp: float,
-    author: str,
-    branch: str,
-    path: str,
-    iteration: int | None,
     parts: tuple[Part, ...] = (),
     lifecycle: Lifecycle | None = None,
     partial: bool = False,
 ) -> Event:
     """An event from values known to be right, without validating them again. For this package's own events."""
-    fields = _blank.copy()
+    fields = form.copy()
     fields["id"] = id
-    fields["invocation_id"] = invocation_id
     fields["timestamp"] = timestamp
-    fields["author"] = author
-    fields["branch"] = branch
-    fields["path"] = path
-    fields["iteration"] = iteration
     fields["parts"] = parts
     fields["lifecycle"] = lifecycle
     fields["partial"] = partial

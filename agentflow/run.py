@@ -11,7 +11,7 @@ import anyio
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from agentflow._invocation import Invocation
-from agentflow._streams import Channel, caller
+from agentflow._streams import Channel, Loop
 from agentflow.content import clean_text
 from agentflow.core import InvocationContext
 from agentflow.errors import ConfigError
@@ -53,8 +53,9 @@ class RunResult:
 class Live:
     """One run as its Runner knows it. It outlives the handle and never refers to it."""
 
-    def __init__(self, invocation: Invocation, policy: OnConsumerGone, teardown_timeout: float) -> None:
+    def __init__(self, invocation: Invocation, loop: Loop, policy: OnConsumerGone, teardown_timeout: float) -> None:
         self.invocation = invocation
+        self.loop = loop
         self.policy = policy
         self.teardown_timeout = teardown_timeout
         self.scope = anyio.CancelScope()
@@ -128,7 +129,7 @@ class Run:
         self._channel: Channel | None = None
         self._entered = False
         self._left = False
-        self._reader: int | None = None  # the task that reads
+        self._reader: int | None = None  # the id of the task that reads
         self._call: Callable[[Callable[[], None]], object] | None = None
         self._replayed = 0  # what was stored up to here comes from the session, not from the channel
         self.position = 0
@@ -140,7 +141,7 @@ class Run:
         self._live, self._backlog, self._replayed = await self._start()
         if not self._backlog:
             self._channel = self._live.invocation.channel
-        self._call = caller()
+        self._call = self._live.loop.call
         return self
 
     def __del__(self) -> None:
@@ -197,14 +198,14 @@ class Run:
     async def __anext__(self) -> Event:
         channel = self._channel
         if self._reader is None:
-            self._reader = anyio.get_current_task().id
+            self._reader = id(self._known().loop.current_task())
         if channel is not None:
             while (event := channel.take() or await channel.receive()) is not None:
                 serial = event.__dict__["serial"]
                 if serial is None:
                     return event
                 if serial > self._replayed:
-                    self.position = max(self.position, serial)
+                    self.position = serial  # the channel gives what is stored in the order of the log
                     return event
         return self._other()
 
@@ -277,7 +278,7 @@ class Run:
             Exception: What the run raised.
         """
         live = self._known()
-        if self._reader in (None, anyio.get_current_task().id):
+        if self._reader in (None, id(live.loop.current_task())):
             live.invocation.channel.stop_reading()
         await live.done.wait()
         if live.error is not None and not live.error_seen:

@@ -16,13 +16,13 @@ from anyio.abc import TaskGroup
 from agentflow import tracing
 from agentflow._hooks import Hooks, call_hook, plugin_name
 from agentflow._invocation import Invocation, Place, Scheduler
-from agentflow._streams import Channel, clock, ticket_maker
+from agentflow._streams import Channel, Loop, running_loop
 from agentflow._sync import SyncRun
 from agentflow._turn import Services, as_event, take_turn
 from agentflow.content import Part, UserContent, as_parts
 from agentflow.core import Agent, InvocationContext, Plugin
 from agentflow.errors import CommitUnknown, ConfigError, PluginError, RunNotFound, SessionBusy
-from agentflow.events import Actions, AgentStart, Event, build_event
+from agentflow.events import Actions, AgentStart, Event, build_event, event_form
 from agentflow.outcome import Outcome
 from agentflow.policies import Limits, seconds
 from agentflow.run import Live, OnConsumerGone, Run, RunResult, end_runs
@@ -167,6 +167,7 @@ class Runner:
         self._seed = seed
         self._scheduler = scheduler
         self._tasks: TaskGroup | None = None
+        self._loop: Loop | None = None
         self._tracing: tracing.Tracing | None = None
         self._live: dict[str, Live] = {}
         self._kept: OrderedDict[str, Live] = OrderedDict()
@@ -176,7 +177,7 @@ class Runner:
             raise ConfigError("this Runner is entered already; enter it once and start any number of runs")
         tasks = anyio.create_task_group()
         await tasks.__aenter__()
-        self._tasks = tasks
+        self._tasks, self._loop = tasks, running_loop()
         return self
 
     async def __aexit__(
@@ -351,12 +352,14 @@ class Runner:
     ) -> Live:
         if self._tracing is None and (tracing.enabled() or tracing.metering()):
             self._tracing = tracing.Tracing()
+        loop = self._loop
+        assert loop is not None
         run = Invocation(
             id=self._new_id(),
             key=key,
             sessions=self.sessions,
-            channel=Channel(ticket_maker()),
-            now=clock(),
+            channel=Channel(loop.new_ticket),
+            loop=loop,
             time=self._time,
             limits=limits,
             lookahead=lookahead,
@@ -365,11 +368,10 @@ class Runner:
             seed=self._seed,
             tracing=self._tracing,
             scheduler=self._scheduler,
+            on_event=self._on_event if self._hooks.having("on_event") else None,
         )
         run.state = state
-        if self._hooks.having("on_event"):
-            run.on_event = self._on_event
-        live = Live(run, policy, self.teardown_timeout)
+        live = Live(run, loop, policy, self.teardown_timeout)
         if run.tracing is not None:
             live.span = run.tracing.start_run(self.app_name, run.id, key.session_id, key.user_id)
         return live
@@ -416,7 +418,7 @@ class Runner:
         if run.tracing is not None:
             run.tracing.input(live.span, root.user_text)
         if parts or state:
-            event = build_event(run.new_id(), run.id, run.time(), "user", "", "", None, parts)
+            event = build_event(event_form(run.id, "user", "", "", None), run.new_id(), run.time(), parts)
             event.__dict__["actions"] = Actions(state) if state else None
             run.clean(event, "")
             run.user_content = event.parts

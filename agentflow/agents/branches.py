@@ -293,7 +293,8 @@ class Branches:
         )
 
     async def _run_branch(self, branch: Branch) -> None:
-        agent = branch.agent
+        agent, tasks = branch.agent, self._tasks
+        assert tasks is not None
         if self.settled:  # before this task had its first step
             outcome = self._skipped(branch)
         else:
@@ -313,6 +314,11 @@ class Branches:
                     outcome = outcome_of(ctx, None)
             except Exception as error:
                 outcome = outcome_of(ctx, error)
+            except self.ctx._run.cancelled:  # noqa: ASYNC103 - raised, or the task group knows it
+                if not (self.ctx._run.stopping or tasks.cancel_scope.cancel_called):
+                    raise
+                # In anyio a task that ends by a CancelledError leaves it and all its frames to the cyclic collector.
+                return  # noqa: ASYNC104 - see above
         self._running -= 1
         branch.outcome = outcome  # that of a branch cancelled with the group is made when the group ends
         self.ended(branch)
@@ -376,7 +382,9 @@ class Branches:
 
     def _gather(self, *, hidden: bool) -> GatherComplete:
         results = list(zip(self.branches.values(), self.results(), strict=True))
-        tally = self._tally + Counter(outcome.status for _, outcome in results)
+        tally = Counter(self._tally)
+        for _, outcome in results:
+            tally[outcome.status] += 1
         lost = [outcome.branch for branch, outcome in results if hidden and self.hides(branch, outcome)]
         return GatherComplete(
             self.name,

@@ -159,7 +159,7 @@ class InMemorySessionService(SessionService):
         return record.state, name
 
     def _state(self, key: SessionKey, record: _Record) -> dict[str, Any]:
-        state = deepcopy(record.state)
+        state = deepcopy(record.state) if record.state else {}
         for name, value in self._app_state.get(key.app_name, {}).items():
             state[APP_STATE + name] = deepcopy(value)
         for name, value in self._user_state.get((key.app_name, key.user_id), {}).items():

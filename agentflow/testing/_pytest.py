@@ -7,7 +7,10 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import anyio
 
-_SUITES = ("agentflow.testing.artifacts", "agentflow.testing.memory", "agentflow.testing.sessions")
+_SUITES = tuple(
+    f"agentflow.testing.{name}"
+    for name in ("artifacts", "memory", "sessions", "_commit_suite", "_state_suite", "_store_suite")
+)
 
 if (_loaded := sys.modules.get("pytest")) is not None:  # so that a failed assertion shows what it compared
     _loaded.register_assert_rewrite(*_SUITES)

@@ -1,6 +1,8 @@
 """How a reader may leave: break, an error of its own, cancelled from outside, in another task; and slow readers."""
 
 import asyncio
+import gc
+import weakref
 
 import anyio
 import pytest
@@ -35,6 +37,10 @@ async def leave_at_first_words(run: Run, error: Exception | None = None) -> None
                 raise error
             if event.text:
                 break
+
+
+class Held:
+    """Something large that an agent has in its hands."""
 
 
 async def outcomes(runner: Runner, run) -> list[str]:
@@ -269,3 +275,31 @@ async def test_an_error_that_nobody_read_is_raised_when_the_block_is_left() -> N
     assert run.status == "error"
     assert run.result.error is caught.value
     assert any("in agent 'bad'" in note for note in caught.value.__notes__)
+
+
+async def test_what_stopped_branches_held_is_let_go_at_once() -> None:
+    """Not by the cyclic collector some time later: it may be much, and there may be many."""
+    held = []
+
+    @agent
+    async def holds(ctx: InvocationContext) -> None:
+        mine = Held()
+        held.append(weakref.ref(mine))
+        await ctx.emit(ctx.text("I have it"))
+        await anyio.sleep_forever()
+
+    root = ParallelAgent("p", [holds.clone(name=f"a{i}") for i in range(3)])
+    gc.collect()
+    gc.disable()
+    try:
+        async with Runner(root) as runner:
+            async with runner.run("go") as run:
+                spoke = set()
+                async for event in run:
+                    spoke |= {event.author} if event.text else set()
+                    if len(spoke) == 3:
+                        break
+            await checkpoint()
+            assert [thing() for thing in held] == [None] * 3
+    finally:
+        gc.enable()

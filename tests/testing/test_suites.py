@@ -117,6 +117,16 @@ def loses_updates(store: InMemorySessionService) -> None:
     store.append = append
 
 
+def stores_what_is_small_first(store: InMemorySessionService) -> None:
+    """As a pool of connections would."""
+
+    async def dawdle(key, events, **_):
+        for _ in events:
+            await checkpoint()
+
+    before(store, "append", dawdle)
+
+
 def counts_serials_per_run(store: InMemorySessionService) -> None:
     async def renumber(key, events):
         for number, event in enumerate(events, 1):
@@ -313,8 +323,8 @@ def after(service: Any, name: str, act: Callable[..., Any]) -> None:
 SESSIONS = [
     stores_none_for_deleted, stores_temporary_state, forgets_prefixes, shares_by_a_loose_prefix, overwrites_on_create,
     reads_all, reads_the_first, ignores_after_with_recent, ignores_the_version, stores_one_by_one, loses_updates,
-    counts_serials_per_run, counts_seq_per_session, drops_what_is_new, deletes_shared_state, deletes_by_id,
-    lists_in_the_order_of_making, takes_events_of_nowhere, numbers_what_it_refuses, ignores_case,
+    stores_what_is_small_first, counts_serials_per_run, counts_seq_per_session, drops_what_is_new, deletes_shared_state,
+    deletes_by_id, lists_in_the_order_of_making, takes_events_of_nowhere, numbers_what_it_refuses, ignores_case,
     hands_out_its_own_state,
 ]  # fmt: skip
 ARTIFACTS = [
