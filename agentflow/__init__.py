@@ -87,7 +87,12 @@ if TYPE_CHECKING:
     from agentflow.policies import Limits as Limits, Retry as Retry
     from agentflow.run import Run as Run, RunResult as RunResult
     from agentflow.runner import Runner as Runner
-    from agentflow.services.artifacts import Artifact as Artifact, ArtifactService as ArtifactService
+    from agentflow.services.artifacts import (
+        Artifact as Artifact,
+        ArtifactInfo as ArtifactInfo,
+        ArtifactService as ArtifactService,
+        StoredArtifact as StoredArtifact,
+    )
     from agentflow.services.inmemory import (
         InMemoryArtifactService as InMemoryArtifactService,
         InMemoryMemoryService as InMemoryMemoryService,
@@ -100,6 +105,7 @@ if TYPE_CHECKING:
         SessionKey as SessionKey,
         SessionService as SessionService,
     )
+    from agentflow.services.sqlite import SQLiteStore as SQLiteStore
 
 __version__ = "0.1.0"
 
@@ -177,10 +183,11 @@ _HOMES = {
     "agentflow.policies": ("Limits", "Retry"),
     "agentflow.run": ("Run", "RunResult"),
     "agentflow.runner": ("Runner",),
-    "agentflow.services.artifacts": ("Artifact", "ArtifactService"),
+    "agentflow.services.artifacts": ("Artifact", "ArtifactInfo", "ArtifactService", "StoredArtifact"),
     "agentflow.services.inmemory": ("InMemoryArtifactService", "InMemoryMemoryService", "InMemorySessionService"),
     "agentflow.services.memory": ("MemoryHit", "MemoryService"),
     "agentflow.services.sessions": ("Session", "SessionInfo", "SessionKey", "SessionService"),
+    "agentflow.services.sqlite": ("SQLiteStore",),
 }
 _home_of = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted([*_home_of, "__version__"])

@@ -31,10 +31,9 @@ from agentflow.services.inmemory import (
     InMemoryArtifactService,
     InMemoryMemoryService,
     InMemorySessionService,
-    check_key,
 )
 from agentflow.services.memory import MemoryService
-from agentflow.services.sessions import SessionKey, SessionService
+from agentflow.services.sessions import SessionKey, SessionService, check_key
 
 logger = logging.getLogger(__name__)
 
