@@ -87,7 +87,7 @@ class BatchResult:
         if self.error is not None:
             wire["error"] = to_wire(self.error)
         wire |= {"seconds": round(self.seconds, 3), "usage": to_wire(self.usage), "session": self.session_id}
-        return json.dumps(wire | {"digest": digest}, ensure_ascii=False, allow_nan=False)
+        return json.dumps(wire | ({"digest": digest} if digest else {}), ensure_ascii=False, allow_nan=False)
 
 
 @dataclass(slots=True)
@@ -218,6 +218,7 @@ class Batch:
         self._stopping = False
         self._error: Exception | None = None
         self._tasks: TaskGroup | None = None
+        self._scopes: list[anyio.CancelScope] = []  # of the workers: who reads on isn't to be cancelled with them
         self._queue: AsyncGenerator[tuple[int, Any]] | None = None
         self._results: MemoryObjectReceiveStream[BatchResult] | None = None
 
@@ -246,8 +247,7 @@ class Batch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._tasks is not None and self._results is not None and self._queue is not None
-        self._stopping = True
-        self._tasks.cancel_scope.cancel()
+        self.cancel()
         self._results.close()
         cancelled = isinstance(error, anyio.get_cancelled_exc_class())
         try:
@@ -284,15 +284,16 @@ class Batch:
     def cancel(self) -> None:
         """Stop: what is at work is cancelled, nothing more is started, and the stream ends."""
         self._stopping = True
-        if self._tasks is not None:
-            self._tasks.cancel_scope.cancel()
+        for scope in self._scopes:
+            scope.cancel()
 
     # How it is done
 
     async def _work(
         self, queue: AsyncGenerator[tuple[int, Any]], lock: anyio.Lock, results: MemoryObjectSendStream[BatchResult]
     ) -> None:
-        with results:
+        with results, anyio.CancelScope() as scope:
+            self._scopes.append(scope)
             while not self._stopping:
                 try:
                     async with lock:

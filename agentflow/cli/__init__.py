@@ -1,4 +1,4 @@
-"""The command line: `agentflow run`, `agentflow demo`. Imports nothing but click until a command is used."""
+"""The command line: `agentflow run`, `batch` and `demo`. Imports nothing but click until a command is used."""
 
 import importlib
 
@@ -6,7 +6,7 @@ import click
 
 from agentflow import __version__
 
-_HOMES = {"demo": "agentflow.cli.demo", "run": "agentflow.cli.run"}
+_HOMES = {"batch": "agentflow.cli.batch", "demo": "agentflow.cli.demo", "run": "agentflow.cli.run"}
 """Where each command is."""
 
 
@@ -26,6 +26,7 @@ class _LazyGroup(click.Group):
     cls=_LazyGroup,
     commands=[
         click.Command("run", help="Run an agent from a Python file or module, and watch all its branches."),
+        click.Command("batch", help="Run an agent on each of many inputs."),
         click.Command("demo", help="Analyse a text with agents in parallel."),
     ],
     context_settings={"help_option_names": ["-h", "--help"]},
