@@ -86,8 +86,8 @@ class _Group(Branches):
     def hides(self, branch: Branch, outcome: Outcome) -> bool:
         return self.hide or super().hides(branch, outcome)
 
-    def _gather(self, *, hidden: bool) -> GatherComplete:
-        record = super()._gather(hidden=hidden)
+    def _gather(self, results: Sequence[Outcome], *, hidden: bool) -> GatherComplete:
+        record = super()._gather(results, hidden=hidden)
         record.total_agents += len(self.unasked)
         record.skipped += len(self.unasked)
         record.outcomes.update({seat.name: "skipped" for seat in self.unasked})
