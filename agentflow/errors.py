@@ -16,6 +16,7 @@
     ├── ToolError              a tool failed, and says so in words for the model
     │   ├── InvalidArguments   it was called with what doesn't fit
     │   └── NotConfirmed       somebody said no to the call
+    ├── BatchStopped           too many runs of a batch have failed
     ├── RunError               this run failed: `.agent`, `.branch`, `.invocation_id`
     │   ├── AgentTimeout       also a `TimeoutError`
     │   ├── ModelError         a model didn't answer: `.kind`, `.retryable`, `.retry_after`, `.status`
@@ -129,6 +130,18 @@ class InvalidArguments(ToolError, ValueError):
 
 class NotConfirmed(ToolError):
     """Somebody was asked whether a tool call may run, and said no. The model is told."""
+
+
+class BatchStopped(AgentflowError):
+    """More runs of a batch have failed than it takes. What was done is in its journal.
+
+    Attributes:
+        failures: How many.
+    """
+
+    def __init__(self, message: str, *, failures: int) -> None:
+        super().__init__(message)
+        self.failures = failures
 
 
 class RunError(AgentflowError):

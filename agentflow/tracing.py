@@ -80,7 +80,6 @@ QUEUE_SECONDS = "agentflow.queue.duration"
 CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
 _AGENT_BUCKETS = [0.1 * 2**n for n in range(13)]
-_TOOL_BUCKETS = [0.01 * 2**n for n in range(14)]
 _CLIENT_BUCKETS = [0.01 * 2**n for n in range(14)]
 _TOKEN_BUCKETS = [4**n for n in range(14)]
 _WORKFLOW_BUCKETS = [1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200]
@@ -188,7 +187,7 @@ class Tracing:
         )  # fmt: skip
         self._tools = meter.create_histogram(
             "gen_ai.execute_tool.duration", "s", "Duration of a tool call",
-            explicit_bucket_boundaries_advisory=_TOOL_BUCKETS,
+            explicit_bucket_boundaries_advisory=_CLIENT_BUCKETS,
         )  # fmt: skip
         self._calls = meter.create_histogram(
             "gen_ai.client.operation.duration", "s", "Duration of a model call",

@@ -37,6 +37,8 @@ _EDGES = " \t\r\n.,;:!?\"'`*_“”‘’«»()"
 def answer_of(outcome: Outcome) -> Any:
     """What a turn answered: its last structured value, else its last words; of a pattern, what that answered."""
     said = outcome.said
+    if isinstance(said, tuple):
+        return [answer_of(branch) for branch in said if branch.ok]
     if isinstance(said, Event):
         for part in reversed(said.parts):
             if type(part) is Data:
