@@ -93,6 +93,8 @@ class Board:
             if teller is not None:
                 teller(event, record)
             return
+        if event.author == "user":
+            return  # what an agent is told
         text = event.text
         if text and not event.partial:
             self.texts += 1

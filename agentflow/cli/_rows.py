@@ -37,9 +37,14 @@ def _ticking(seconds: float) -> str:
 
 
 def text_rows(event: Event) -> Iterable[Words]:
-    """A completed text under its heading; beside it if it is one line."""
+    """A completed text under its heading; beside it if it is one line. Of what an agent is told, the first words."""
     text = said(event)
     if not text:
+        return
+    if event.author == "user" and event.path:
+        agent = event.path.rpartition(".")[2]
+        own = event.branch if event.branch.rpartition(".")[2].partition("#")[0] == agent else event.path
+        yield [(f"to {own}: {short(one_line(text), 100)}", "dim")]
         return
     first, *more = text.rstrip("\n").split("\n")
     if more:
