@@ -21,7 +21,7 @@ RESULT = "agentflow."
 """What the schema names of patterns' results begin with; such a value's `answer` is what the pattern answered."""
 
 _NUMBER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[+-]?\d{1,4})?|[+-]?\.\d+", re.IGNORECASE)
-_FENCE = re.compile(r"\s*```[\w-]*\n(.*?)\n?```\s*", re.DOTALL)
+_FENCE = re.compile(r"```[\w-]*\n(.*?)\n?```", re.DOTALL)
 _MARKED = re.compile(
     r"[\W_]*(?:(?:so|thus|therefore|hence),?\s+)?(?:(?:the|my)\s+)?(?:final\s+)?answer\b"
     r"""[\s*_`"']*(?:is\b\s*:?|[:=–—]|-(?=\s))[\s*_`"']*""",  # what stands between it and the answer is no minus

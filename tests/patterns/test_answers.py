@@ -133,6 +133,16 @@ def test_what_json_does_not_know_counts_by_its_words() -> None:
     assert canonical("1e9999") == canonical("10e9998")
 
 
+@pytest.mark.parametrize(
+    "piece", [" ", "\n", "*", "answer ", "answer: \n", "\\boxed{", "```\n", "{", "[", "1", "1,", "`", "a "]
+)
+def test_hostile_text_is_read_too(piece: str) -> None:
+    """Reading it is linear: a pattern that goes back and forth would be at it for minutes."""
+    text = piece * (200_000 // len(piece)) + "```x"
+    assert canonical(text) == canonical(canonical(text))
+    assert similarity(text, text) == 1.0
+
+
 def test_text_that_only_looks_like_json_is_text() -> None:
     for text in ("{not json", "[1, 2", '"open', "{}}", "[" * 5000, "```\nplain\n```"):
         assert parsed(text) == text
