@@ -141,11 +141,23 @@ def gist(answer: Any) -> Any:
     boxed = _BOXED.findall(answer)
     if boxed:
         return _trimmed(boxed[-1])
-    for line in reversed(answer.splitlines()):
-        mark = _MARKED.match(line)
-        if mark and (rest := _trimmed(line[mark.end() :])):
+    lines = answer.splitlines()
+    for place in range(len(lines) - 1, -1, -1):
+        mark = _MARKED.match(lines[place])
+        if mark and (rest := _trimmed(lines[place][mark.end() :]) or _paragraph(lines, place + 1)):
             return rest
     return answer
+
+
+def _paragraph(lines: Sequence[str], place: int) -> str:
+    """The first lines from a place on that say something, up to an empty one."""
+    found: list[str] = []
+    for line in lines[place:]:
+        if line.strip():
+            found.append(line)
+        elif found:
+            break
+    return _trimmed("\n".join(found))
 
 
 def _core(text: str) -> str:
