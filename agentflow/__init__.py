@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from agentflow._sync import SyncRun as SyncRun
     from agentflow.agents.branches import Branch as Branch, Branches as Branches
     from agentflow.agents.function import FunctionAgent as FunctionAgent, agent as agent
+    from agentflow.agents.llm import (
+        LlmAgent as LlmAgent,
+        TokenBudget as TokenBudget,
+        fill_instruction as fill_instruction,
+    )
     from agentflow.agents.loop import LoopAgent as LoopAgent
     from agentflow.agents.parallel import ParallelAgent as ParallelAgent
     from agentflow.agents.sequential import SequentialAgent as SequentialAgent
@@ -25,16 +30,27 @@ if TYPE_CHECKING:
         ToolCall as ToolCall,
         ToolResult as ToolResult,
     )
-    from agentflow.core import Agent as Agent, InvocationContext as InvocationContext, Plugin as Plugin, Tool as Tool
+    from agentflow.core import (
+        Agent as Agent,
+        InvocationContext as InvocationContext,
+        Plugin as Plugin,
+        Tool as Tool,
+        ToolContext as ToolContext,
+    )
     from agentflow.errors import (
         AgentflowError as AgentflowError,
         AgentTimeout as AgentTimeout,
+        AnswerRefused as AnswerRefused,
         CommitUnknown as CommitUnknown,
         ConfigError as ConfigError,
         ContextEnded as ContextEnded,
+        InstructionError as InstructionError,
+        InvalidAnswer as InvalidAnswer,
+        InvalidArguments as InvalidArguments,
         InvalidEvent as InvalidEvent,
         LimitExceeded as LimitExceeded,
         ModelError as ModelError,
+        NotConfirmed as NotConfirmed,
         PluginError as PluginError,
         RunError as RunError,
         RunNotFound as RunNotFound,
@@ -45,6 +61,8 @@ if TYPE_CHECKING:
         SessionNotFound as SessionNotFound,
         StaleSession as StaleSession,
         StateConflict as StateConflict,
+        ToolError as ToolError,
+        ToolTimeout as ToolTimeout,
     )
     from agentflow.events import Actions as Actions, ErrorInfo as ErrorInfo, Event as Event, Usage as Usage
     from agentflow.models.anthropic import AnthropicModel as AnthropicModel
@@ -69,6 +87,7 @@ if TYPE_CHECKING:
     from agentflow.models.registry import register_model as register_model, resolve_model as resolve_model
     from agentflow.outcome import Outcome as Outcome
     from agentflow.policies import Limits as Limits, Retry as Retry
+    from agentflow.questions import Confirmation as Confirmation, Paused as Paused, Question as Question
     from agentflow.run import Run as Run, RunResult as RunResult
     from agentflow.runner import Runner as Runner
     from agentflow.services.artifacts import (
@@ -90,6 +109,17 @@ if TYPE_CHECKING:
         SessionService as SessionService,
     )
     from agentflow.services.sqlite import SQLiteStore as SQLiteStore
+    from agentflow.tools.agent import AgentTool as AgentTool
+    from agentflow.tools.builtin import (
+        LoadArtifacts as LoadArtifacts,
+        PreloadMemory as PreloadMemory,
+        exit_loop as exit_loop,
+        load_memory as load_memory,
+        save_artifact as save_artifact,
+    )
+    from agentflow.tools.function import FunctionTool as FunctionTool, tool as tool
+    from agentflow.tools.mcp import McpToolset as McpToolset
+    from agentflow.tools.toolset import Toolset as Toolset
 
 __version__ = "0.1.0"
 
@@ -97,6 +127,7 @@ _HOMES = {
     "agentflow._sync": ("SyncRun",),
     "agentflow.agents.branches": ("Branch", "Branches"),
     "agentflow.agents.function": ("FunctionAgent", "agent"),
+    "agentflow.agents.llm": ("LlmAgent", "TokenBudget", "fill_instruction"),
     "agentflow.agents.loop": ("LoopAgent",),
     "agentflow.agents.parallel": ("ParallelAgent",),
     "agentflow.agents.sequential": ("SequentialAgent",),
@@ -111,16 +142,21 @@ _HOMES = {
         "ToolCall",
         "ToolResult",
     ),
-    "agentflow.core": ("Agent", "InvocationContext", "Plugin", "Tool"),
+    "agentflow.core": ("Agent", "InvocationContext", "Plugin", "Tool", "ToolContext"),
     "agentflow.errors": (
         "AgentTimeout",
         "AgentflowError",
+        "AnswerRefused",
         "CommitUnknown",
         "ConfigError",
         "ContextEnded",
+        "InstructionError",
+        "InvalidAnswer",
+        "InvalidArguments",
         "InvalidEvent",
         "LimitExceeded",
         "ModelError",
+        "NotConfirmed",
         "PluginError",
         "RunError",
         "RunNotFound",
@@ -131,6 +167,8 @@ _HOMES = {
         "SessionNotFound",
         "StaleSession",
         "StateConflict",
+        "ToolError",
+        "ToolTimeout",
     ),
     "agentflow.events": ("Actions", "ErrorInfo", "Event", "Usage"),
     "agentflow.models.anthropic": ("AnthropicModel",),
@@ -155,6 +193,7 @@ _HOMES = {
     "agentflow.models.registry": ("register_model", "resolve_model"),
     "agentflow.outcome": ("Outcome",),
     "agentflow.policies": ("Limits", "Retry"),
+    "agentflow.questions": ("Confirmation", "Paused", "Question"),
     "agentflow.run": ("Run", "RunResult"),
     "agentflow.runner": ("Runner",),
     "agentflow.services.artifacts": ("Artifact", "ArtifactInfo", "ArtifactService", "StoredArtifact"),
@@ -162,6 +201,11 @@ _HOMES = {
     "agentflow.services.memory": ("MemoryHit", "MemoryService"),
     "agentflow.services.sessions": ("Session", "SessionInfo", "SessionKey", "SessionService"),
     "agentflow.services.sqlite": ("SQLiteStore",),
+    "agentflow.tools.agent": ("AgentTool",),
+    "agentflow.tools.builtin": ("LoadArtifacts", "PreloadMemory", "exit_loop", "load_memory", "save_artifact"),
+    "agentflow.tools.function": ("FunctionTool", "tool"),
+    "agentflow.tools.mcp": ("McpToolset",),
+    "agentflow.tools.toolset": ("Toolset",),
 }
 _home_of = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted([*_home_of, "__version__"])

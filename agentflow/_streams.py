@@ -246,7 +246,7 @@ class Watched:
         self.channel = channel
         self.flow = Flow()
         self.outcome: Any = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def __aiter__(self) -> "Watched":
         return self

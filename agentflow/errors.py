@@ -8,13 +8,22 @@
     │   ├── SessionNotFound
     │   ├── SessionExists
     │   ├── SessionBusy        another run holds it
-    │   └── StaleSession       someone else wrote first
+    │   ├── StaleSession       someone else wrote first
+    │   └── AnswerRefused      an answer to what nobody asked, or waits for
     ├── RunNotFound            nothing to attach to
+    ├── InvalidCursor          a client asks to go on from where nobody can have been
+    ├── InvalidArchive         exported sessions are damaged, or something else: `.line`
+    ├── ToolError              a tool failed, and says so in words for the model
+    │   ├── InvalidArguments   it was called with what doesn't fit
+    │   └── NotConfirmed       somebody said no to the call
     ├── RunError               this run failed: `.agent`, `.branch`, `.invocation_id`
     │   ├── AgentTimeout       also a `TimeoutError`
     │   ├── ModelError         a model didn't answer: `.kind`, `.retryable`, `.retry_after`, `.status`
     │   ├── LimitExceeded      a budget ran out: `.limit`, `.spent`
     │   ├── StateConflict      two branches wrote one key: `.key`, `.branches`
+    │   ├── InstructionError   a template names what isn't there: `.key`
+    │   ├── InvalidAnswer      a model gave no answer that fits its schema
+    │   ├── ToolTimeout        a tool was still at work when its time was up: `.tool`, `.seconds`
     │   └── PluginError        a hook failed: `.plugin`, `.hook`
     └── ServiceError           storage failed; nothing was written
         └── CommitUnknown      storage didn't answer in time: written or not, nobody knows
@@ -84,8 +93,40 @@ class StaleSession(SessionError):
         self.actual = actual
 
 
+class AnswerRefused(SessionError):
+    """An answer to a question that was never asked, is answered already or no longer waits; or one that doesn't fit."""
+
+
 class RunNotFound(AgentflowError):
     """The Runner knows no run of this id."""
+
+
+class InvalidCursor(AgentflowError):
+    """What a client sent as its position in a run is none."""
+
+
+class InvalidArchive(AgentflowError):
+    """Exported sessions are damaged, cut short, of a newer version, or something else altogether.
+
+    Attributes:
+        line: Which line, from 1.
+    """
+
+    def __init__(self, message: str, *, line: int) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+class ToolError(AgentflowError):
+    """A tool failed. Raise it in yours: the model reads the message as it is, without a type in front of it."""
+
+
+class InvalidArguments(ToolError, ValueError):
+    """A model called a tool with arguments that don't fit its schema. The model is told, and may try again."""
+
+
+class NotConfirmed(ToolError):
+    """Somebody was asked whether a tool call may run, and said no. The model is told."""
 
 
 class RunError(AgentflowError):
@@ -228,6 +269,38 @@ class StateConflict(RunError):
         super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
         self.key = key
         self.branches = branches
+
+
+class InstructionError(RunError):
+    """An instruction's template names a state key or an artifact that isn't there.
+
+    Attributes:
+        key: The name that it asks for.
+    """
+
+    def __init__(self, message: str, *, key: str, agent: str = "", branch: str = "", invocation_id: str = "") -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.key = key
+
+
+class InvalidAnswer(RunError):
+    """A model gave no answer that fits the agent's `output_schema`, after it was told what is wrong."""
+
+
+class ToolTimeout(RunError, TimeoutError):
+    """A tool was still at work when its time was up. The model is told, unless the tool's `on_error` is `"raise"`.
+
+    Attributes:
+        tool: Name of the tool.
+        seconds: The time it had.
+    """
+
+    def __init__(
+        self, message: str, *, tool: str, seconds: float, agent: str = "", branch: str = "", invocation_id: str = ""
+    ) -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.tool = tool
+        self.seconds = seconds
 
 
 class PluginError(RunError):

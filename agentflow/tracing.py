@@ -35,6 +35,12 @@ INPUT_MESSAGES = "gen_ai.input.messages"
 OUTPUT_MESSAGES = "gen_ai.output.messages"
 INPUT_TOKENS = "gen_ai.usage.input_tokens"
 OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+TOOL_NAME = "gen_ai.tool.name"
+TOOL_TYPE = "gen_ai.tool.type"
+TOOL_DESCRIPTION = "gen_ai.tool.description"
+TOOL_CALL_ID = "gen_ai.tool.call.id"
+TOOL_ARGUMENTS = "gen_ai.tool.call.arguments"
+TOOL_RESULT = "gen_ai.tool.call.result"
 ERROR_TYPE = "error.type"
 INVOCATION_ID = "agentflow.invocation.id"
 APP_NAME = "agentflow.app.name"
@@ -170,6 +176,10 @@ class Tracing:
             "agentflow.branch.queue.duration", "s", "Time a branch waited for its turn",
             explicit_bucket_boundaries_advisory=_AGENT_BUCKETS,
         )  # fmt: skip
+        self._tools = meter.create_histogram(
+            "gen_ai.execute_tool.duration", "s", "Duration of a tool call",
+            explicit_bucket_boundaries_advisory=_CLIENT_BUCKETS,
+        )  # fmt: skip
         self._calls = meter.create_histogram(
             "gen_ai.client.operation.duration", "s", "Duration of a model call",
             explicit_bucket_boundaries_advisory=_CLIENT_BUCKETS,
@@ -281,6 +291,41 @@ class Tracing:
                 ATTEMPT_FAILED, {ATTEMPT: attempt, ERROR_TYPE: _type_of(error), EXCEPTION_MESSAGE: _words(error)}
             )
 
+    def start_tool(
+        self, *, tool: str, description: str, call_id: str, agent: str, parent: Span, args: Mapping[str, Any]
+    ) -> Span:
+        """The span of a tool call; agents that the tool runs are below it."""
+        attributes: dict[str, Any] = {
+            OPERATION: "execute_tool",
+            TOOL_NAME: tool,
+            TOOL_TYPE: "function",
+            TOOL_CALL_ID: call_id,
+            AGENT_NAME: agent,
+        }
+        if description:
+            attributes[TOOL_DESCRIPTION] = description
+        if self.captures:
+            attributes[TOOL_ARGUMENTS] = _json(args)
+        return self._tracer.start_span(f"execute_tool {tool}", context=_below(parent), attributes=attributes)
+
+    def end_tool(
+        self, span: Span, *, tool: str, outcome: str, duration: float, error: Exception | None, result: Any
+    ) -> None:
+        """Close the span of a tool call. An error that the model is told is one; a cancellation and a pause aren't."""
+        try:
+            if span.is_recording():
+                span.set_attribute(OUTCOME, outcome)
+                if self.captures and result is not None:
+                    span.set_attribute(TOOL_RESULT, _json(result))
+                if error is not None:
+                    _fail(span, error)
+        finally:
+            span.end()
+        labels = {TOOL_NAME: tool, OUTCOME: outcome}
+        if error is not None:
+            labels[ERROR_TYPE] = _type_of(error)
+        self._tools.record(duration, labels, trace.set_span_in_context(span))
+
     def start_chat(self, parent: Span, attributes: Mapping[str, Any]) -> Span:
         """The span of a model call, a child of its agent's: provider and model are among its first attributes."""
         return self._tracer.start_span(
@@ -391,6 +436,10 @@ def _told(error: BaseException, trace_id: int) -> bool:
     if vars(error).get(_TOLD) == trace_id:
         return True
     return isinstance(error, BaseExceptionGroup) and all(_told(inner, trace_id) for inner in error.exceptions)
+
+
+def _json(value: Any) -> str:
+    return clean_text(json.dumps(value, default=str, ensure_ascii=False))
 
 
 def _message(role: str, text: str) -> str:
