@@ -1,8 +1,8 @@
 """`python -m benchmarks.stores`: what a stored event costs, next to SQLite itself doing the same inserts.
 
-A floor is Python's `sqlite3`, write-ahead logging, and one ready-made line of JSON inserted again and again: into a table
-of nothing else (*bare*), or into a table with agentflow's columns and its two keys (*same table*). Each row is measured
-next to its floor, in interleaved rounds; ratios are medians over them, of wall time: waiting is what a store is about.
+A floor is Python's `sqlite3`, write-ahead logging, and one ready-made line of JSON inserted again and again: into a
+table of nothing else (*bare*), or into one with agentflow's columns and its two keys (*same table*). Each row is
+measured next to its floor, in interleaved rounds; ratios are medians over them.
 """
 
 import argparse

@@ -55,6 +55,17 @@ class Job:
         """Do it; in the writer's thread."""
         raise NotImplementedError
 
+    def outcome(self) -> Any:
+        """Its result, once it is done.
+
+        Raises:
+            Exception: What it raised.
+        """
+        error = self.given_up or self.error
+        if error is not None:
+            raise error
+        return self.result
+
 
 class Call(Job):
     """A job that is one function of the connection."""
@@ -99,7 +110,12 @@ class Writer:
             if not self._started or self._closed or self._pid != os.getpid():
                 self._start()
             self._loop.queue.put(job)
-        return await self._outcome(job)
+        try:
+            await job.ticket
+        except job.loop.cancelled:  # noqa: ASYNC103 - a scope's cancellation comes again at the next checkpoint
+            if not await _outlast(job):  # noqa: ASYNC120 - shielded
+                raise
+        return job.outcome()
 
     async def aclose(self) -> None:
         """Do what was asked for, then end the thread. Nothing more can be asked for."""
@@ -107,10 +123,12 @@ class Writer:
         _address(last)
         with self._lock:
             closed, self._closed = self._closed or not self._started, True
-            if not closed:
-                self._loop.queue.put(last)
-        if not closed:
-            await self._outcome(last)
+            if closed:
+                return
+            self._loop.queue.put(last)
+        with anyio.CancelScope(shield=True):
+            await last.ticket
+        last.outcome()
 
     @property
     def end(self) -> Callable[[], None]:
@@ -126,22 +144,16 @@ class Writer:
             threading.Thread(target=work, name=name, daemon=True).start()
         self._started = True
 
-    async def _outcome(self, job: Job) -> Any:
-        try:
-            await job.ticket
-        except job.loop.cancelled:  # noqa: ASYNC103 - a scope's cancellation comes again at the next checkpoint
-            by_scope = anyio.current_effective_deadline() == float("-inf")
-            with anyio.CancelScope(shield=True):  # the task is cancelled; what it asked for is not
-                while not job.done:
-                    job.ticket = job.loop.new_ticket()
-                    with suppress(job.loop.cancelled):  # asyncio's own, again: one is enough
-                        await job.ticket
-            if not by_scope:  # asyncio's own Task.cancel() comes only once
-                raise
-        error = job.given_up or job.error
-        if error is not None:
-            raise error
-        return job.result
+
+async def _outlast(job: Job) -> bool:
+    """Wait for a job though its task is cancelled; gives whether that was by a scope, which will say so again."""
+    by_scope = anyio.current_effective_deadline() == float("-inf")
+    with anyio.CancelScope(shield=True):
+        while not job.done:
+            job.ticket = job.loop.new_ticket()
+            with suppress(job.loop.cancelled):  # asyncio's own Task.cancel(), again: one is enough
+                await job.ticket
+    return by_scope  # asyncio's own comes only once
 
 
 def _address(job: Job) -> None:
