@@ -93,8 +93,6 @@ class Log:
             return None
         session, changed = row[0], row[6]
         known = self._known[key] = _Known(session, self.version(connection, session), changed)
-        if len(self._known) > _SESSIONS:
-            self._known.popitem(last=False)
         return known
 
     def version(self, connection: Any, session: int) -> int:
@@ -130,6 +128,11 @@ class Log:
         for known in touched.values():
             if known.changed != self._latest:
                 known.changed = self.touch(connection, known.id)
+            if len(known.lines) > _LINES:
+                known.lines.clear()
+                known.runs.clear()
+        while len(self._known) > _SESSIONS:  # not before all rows are in: what is not known is read
+            self._known.popitem(last=False)
 
         def tell() -> None:
             for event, seq, serial in numbers:
@@ -138,9 +141,6 @@ class Log:
         return tell
 
     def _line(self, connection: Any, known: _Known, run: str, branch: str) -> list[int]:
-        if len(known.lines) >= _LINES:
-            known.lines.clear()
-            known.runs.clear()
         number = known.runs.get(run)
         if number is None:
             number = known.runs[run] = self.run_id(connection, known.id, run)

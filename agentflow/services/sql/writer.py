@@ -199,7 +199,7 @@ class _Loop:
                 self.disconnect()
                 self.forget()
             with self.lock:
-                given_up, self.batch = self.batch is not jobs, ()
+                given_up, self.batch, self.began = self.batch is not jobs, (), 0.0
             if not given_up:
                 _answer(jobs)
             jobs = work = []  # they know the store, which is to end when it is dropped
@@ -223,20 +223,24 @@ class _Loop:
 
     def watch(self) -> None:
         """In a thread of its own: give up on what the database doesn't answer, so that nobody waits for ever."""
+        told = f"the store didn't answer within {self.timeout:g} s"
         while not self.ended.wait(self.timeout / 4):
+            waiting: list[Job | None] = []
             with self.lock:
-                if not self.batch or monotonic() - self.began < self.timeout:
+                if not self.began or monotonic() - self.began < self.timeout:
                     continue
                 stuck, self.batch = self.batch, ()
-            told = f"the store didn't answer within {self.timeout:g} s"
+                with suppress(Empty):
+                    while True:
+                        waiting.append(self.queue.get_nowait())
             for job in stuck:
                 job.given_up = CommitUnknown(f"{told}: it may yet write this, or it may not")
-            waiting, last = self.take() if not self.queue.empty() else ([], False)
-            for job in waiting:
+            late = [job for job in waiting if job is not None]
+            for job in late:
                 job.given_up = ServiceError(f"{told}; this was still waiting, and nothing of it was written")
-            if last:
+            if len(late) < len(waiting) or any(type(job) is _Last for job in late):
                 self.end()
-            _answer([*stuck, *waiting])
+            _answer([*stuck, *late])
 
     def commit(self, jobs: Sequence[Job]) -> None:
         """Do `jobs` in one transaction; if that fails because of one of them, each in its own."""
