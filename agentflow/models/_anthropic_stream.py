@@ -155,9 +155,10 @@ class Answer:
             self._json[index] = []
             return _input_piece(block, "") if kind == "tool_use" else None
         if kind in ("text", "thinking"):
-            self._text[index] = [block[kind]]
-            if block[kind]:
-                return Text(block[kind]) if kind == "text" else Thinking(block[kind])
+            begun = block.get(kind) or ""
+            self._text[index] = [begun]
+            if begun:
+                return Text(begun) if kind == "text" else Thinking(begun)
         return None
 
     def _delta(self, index: int, delta: dict[str, Any]) -> Part | None:

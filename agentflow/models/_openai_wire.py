@@ -142,10 +142,13 @@ def _told(blocks: list[Block]) -> list[dict[str, Any]]:
     content: list[dict[str, Any]] = []
     for block in blocks:
         if block["type"] == "tool_result":
-            inner = block["content"]
+            inner = block.get("content", "")
             if not isinstance(inner, str):  # a tool's message has words only: pictures come after it
                 content += [item for item in map(_item, inner) if item is not None and item["type"] != "text"]
-                inner = "\n".join(item["text"] for item in block["content"] if item["type"] == "text") or "(see below)"
+                inner = (
+                    "\n".join(item["text"] for item in block.get("content", ()) if item["type"] == "text")
+                    or "(see below)"
+                )
             said = f"Error: {inner}" if block.get("is_error") else inner
             messages.append({"role": "tool", "tool_call_id": block["tool_use_id"], "content": said})
         elif (item := _item(block)) is not None:
