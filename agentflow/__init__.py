@@ -41,15 +41,19 @@ if TYPE_CHECKING:
         AgentflowError as AgentflowError,
         AgentTimeout as AgentTimeout,
         AnswerRefused as AnswerRefused,
+        BatchStopped as BatchStopped,
         CommitUnknown as CommitUnknown,
         ConfigError as ConfigError,
         ContextEnded as ContextEnded,
         InstructionError as InstructionError,
         InvalidAnswer as InvalidAnswer,
+        InvalidArchive as InvalidArchive,
         InvalidArguments as InvalidArguments,
+        InvalidCursor as InvalidCursor,
         InvalidEvent as InvalidEvent,
         LimitExceeded as LimitExceeded,
         ModelError as ModelError,
+        NoDecision as NoDecision,
         NotConfirmed as NotConfirmed,
         PluginError as PluginError,
         RunError as RunError,
@@ -61,6 +65,8 @@ if TYPE_CHECKING:
         SessionNotFound as SessionNotFound,
         StaleSession as StaleSession,
         StateConflict as StateConflict,
+        TooFewAnswers as TooFewAnswers,
+        ToolError as ToolError,
         ToolTimeout as ToolTimeout,
     )
     from agentflow.events import Actions as Actions, ErrorInfo as ErrorInfo, Event as Event, Usage as Usage
@@ -85,11 +91,50 @@ if TYPE_CHECKING:
     from agentflow.models.pydantic_ai import PydanticAIModel as PydanticAIModel
     from agentflow.models.registry import register_model as register_model, resolve_model as resolve_model
     from agentflow.outcome import Outcome as Outcome
+    from agentflow.patterns.aggregate import (
+        Aggregator as Aggregator,
+        Collect as Collect,
+        Combine as Combine,
+        Decision as Decision,
+        First as First,
+        Given as Given,
+        Panel as Panel,
+        Synthesis as Synthesis,
+    )
+    from agentflow.patterns.answers import (
+        canonical as canonical,
+        similarity as similarity,
+    )
+    from agentflow.patterns.competition import CompetitionAgent as CompetitionAgent
+    from agentflow.patterns.consensus import Consensus as Consensus
+    from agentflow.patterns.decompose import DecompositionAgent as DecompositionAgent
+    from agentflow.patterns.judge import Judge as Judge
+    from agentflow.patterns.policies import Hedge as Hedge
+    from agentflow.patterns.rating import (
+        Rubric as Rubric,
+        Verdict as Verdict,
+    )
+    from agentflow.patterns.result import (
+        BranchResult as BranchResult,
+        CompetitionResult as CompetitionResult,
+        DecompositionResult as DecompositionResult,
+        Metrics as Metrics,
+        ScatterGatherResult as ScatterGatherResult,
+        Subtask as Subtask,
+    )
+    from agentflow.patterns.scatter_gather import ScatterGatherAgent as ScatterGatherAgent
+    from agentflow.patterns.voting import Voting as Voting
+    from agentflow.patterns.weighted import Weighted as Weighted
     from agentflow.policies import Limits as Limits, Retry as Retry
     from agentflow.questions import Confirmation as Confirmation, Paused as Paused, Question as Question
     from agentflow.run import Run as Run, RunResult as RunResult
     from agentflow.runner import Runner as Runner
-    from agentflow.services.artifacts import Artifact as Artifact, ArtifactService as ArtifactService
+    from agentflow.services.artifacts import (
+        Artifact as Artifact,
+        ArtifactInfo as ArtifactInfo,
+        ArtifactService as ArtifactService,
+        StoredArtifact as StoredArtifact,
+    )
     from agentflow.services.inmemory import (
         InMemoryArtifactService as InMemoryArtifactService,
         InMemoryMemoryService as InMemoryMemoryService,
@@ -102,6 +147,7 @@ if TYPE_CHECKING:
         SessionKey as SessionKey,
         SessionService as SessionService,
     )
+    from agentflow.services.sqlite import SQLiteStore as SQLiteStore
     from agentflow.tools.agent import AgentTool as AgentTool
     from agentflow.tools.builtin import (
         LoadArtifacts as LoadArtifacts,
@@ -111,6 +157,7 @@ if TYPE_CHECKING:
         save_artifact as save_artifact,
     )
     from agentflow.tools.function import FunctionTool as FunctionTool, tool as tool
+    from agentflow.tools.mcp import McpToolset as McpToolset
     from agentflow.tools.toolset import Toolset as Toolset
 
 __version__ = "0.1.0"
@@ -139,15 +186,19 @@ _HOMES = {
         "AgentTimeout",
         "AgentflowError",
         "AnswerRefused",
+        "BatchStopped",
         "CommitUnknown",
         "ConfigError",
         "ContextEnded",
         "InstructionError",
         "InvalidAnswer",
+        "InvalidArchive",
         "InvalidArguments",
+        "InvalidCursor",
         "InvalidEvent",
         "LimitExceeded",
         "ModelError",
+        "NoDecision",
         "NotConfirmed",
         "PluginError",
         "RunError",
@@ -159,6 +210,8 @@ _HOMES = {
         "SessionNotFound",
         "StaleSession",
         "StateConflict",
+        "ToolError",
+        "TooFewAnswers",
         "ToolTimeout",
     ),
     "agentflow.events": ("Actions", "ErrorInfo", "Event", "Usage"),
@@ -183,17 +236,47 @@ _HOMES = {
     "agentflow.models.pydantic_ai": ("PydanticAIModel",),
     "agentflow.models.registry": ("register_model", "resolve_model"),
     "agentflow.outcome": ("Outcome",),
+    "agentflow.patterns.aggregate": (
+        "Aggregator",
+        "Collect",
+        "Combine",
+        "Decision",
+        "First",
+        "Given",
+        "Panel",
+        "Synthesis",
+    ),
+    "agentflow.patterns.answers": ("canonical", "similarity"),
+    "agentflow.patterns.competition": ("CompetitionAgent",),
+    "agentflow.patterns.consensus": ("Consensus",),
+    "agentflow.patterns.decompose": ("DecompositionAgent",),
+    "agentflow.patterns.judge": ("Judge",),
+    "agentflow.patterns.policies": ("Hedge",),
+    "agentflow.patterns.rating": ("Rubric", "Verdict"),
+    "agentflow.patterns.result": (
+        "BranchResult",
+        "CompetitionResult",
+        "DecompositionResult",
+        "Metrics",
+        "ScatterGatherResult",
+        "Subtask",
+    ),
+    "agentflow.patterns.scatter_gather": ("ScatterGatherAgent",),
+    "agentflow.patterns.voting": ("Voting",),
+    "agentflow.patterns.weighted": ("Weighted",),
     "agentflow.policies": ("Limits", "Retry"),
     "agentflow.questions": ("Confirmation", "Paused", "Question"),
     "agentflow.run": ("Run", "RunResult"),
     "agentflow.runner": ("Runner",),
-    "agentflow.services.artifacts": ("Artifact", "ArtifactService"),
+    "agentflow.services.artifacts": ("Artifact", "ArtifactInfo", "ArtifactService", "StoredArtifact"),
     "agentflow.services.inmemory": ("InMemoryArtifactService", "InMemoryMemoryService", "InMemorySessionService"),
     "agentflow.services.memory": ("MemoryHit", "MemoryService"),
     "agentflow.services.sessions": ("Session", "SessionInfo", "SessionKey", "SessionService"),
+    "agentflow.services.sqlite": ("SQLiteStore",),
     "agentflow.tools.agent": ("AgentTool",),
     "agentflow.tools.builtin": ("LoadArtifacts", "PreloadMemory", "exit_loop", "load_memory", "save_artifact"),
     "agentflow.tools.function": ("FunctionTool", "tool"),
+    "agentflow.tools.mcp": ("McpToolset",),
     "agentflow.tools.toolset": ("Toolset",),
 }
 _home_of = {name: home for home, names in _HOMES.items() for name in names}

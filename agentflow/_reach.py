@@ -1,8 +1,9 @@
 """What reaches a turn, and what it reaches: a message, people, artifacts, memory, what it was before a pause."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -14,6 +15,8 @@ from agentflow.outcome import Outcome
 from agentflow.questions import Paused, Question, new_question, type_adapter
 from agentflow.services.artifacts import Artifact
 from agentflow.services.memory import MemoryHit
+
+T = TypeVar("T")
 
 
 class Reach(Turn):
@@ -82,6 +85,30 @@ class Reach(Turn):
         await self.emit(Event(parts=tuple(question.as_call() for question in questions), long_running_tool_ids=ids))
         here, run_id = self._place.branch, self._run.id
         return [replace(question, path=self.path, branch=here, invocation_id=run_id) for question in questions]
+
+    async def resource(
+        self, key: object, opener: Callable[[], AbstractAsyncContextManager[T]], *, renew: T | None = None
+    ) -> T:
+        """Something that stays open while the Runner lives, the same for all runs: a connection, a pool.
+
+        It is opened when first asked for, in a task of the Runner's, and closed when the Runner ends.
+
+        Args:
+            key: What it is known by; must be hashable.
+            opener: Called, without arguments, for an async context manager that opens and closes it.
+            renew: What was got before and is of no use any more: unless somebody was faster it is closed, and opened
+                again.
+
+        Raises:
+            Exception: What opening it raised.
+        """
+        self._check()
+        value: T = await self._services.resources.get(key, opener, renew=renew)
+        return value
+
+    def drop_resource(self, key: object) -> None:
+        """Close what is open under `key`, or is being opened; who asks next opens it again."""
+        self._services.resources.drop(key)
 
     async def save_artifact(self, filename: str, data: bytes | str, *, mime_type: str | None = None) -> int:
         """Save a file beside the session, as a new version, and tell of it in an event.

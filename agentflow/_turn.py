@@ -16,6 +16,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanContext
 from agentflow import tracing
 from agentflow._hooks import Hooks
 from agentflow._invocation import Invocation, Place, Timer, Watcher, summary, with_pending
+from agentflow._resources import Resources
 from agentflow._streams import Watched
 from agentflow.content import Part, Text, clean_text
 from agentflow.errors import AgentTimeout, InvalidEvent, RunError
@@ -59,6 +60,7 @@ class Services:
     artifacts: ArtifactService
     memory: MemoryService
     plugins: Hooks
+    resources: Resources
     model: Model | None = None
     held: set[Model] = field(default_factory=set)
 
@@ -262,7 +264,7 @@ class Turn(ABC):
     def cancelled_end(self) -> Event:
         """The terminal event of this turn, which was cancelled."""
         assert self._start is not None
-        return self.lifecycle(_end_record(self, self._start, "cancelled", None, self._stopped))
+        return self.lifecycle(_end_record(self, self._start, "cancelled", None))
 
     def tell_later(self, make: Callable[[], Lifecycle]) -> None:
         """Leave a lifecycle event to the run's next commit, and its making too: a cancelled turn is to end now."""
@@ -303,7 +305,8 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
         else:
             with tracing.current(ctx._span):
                 result = await _work(ctx, start, timeout)
-        _check_result(ctx, result)
+        if result is not None:
+            _refuse(ctx, result)
         pending = ctx._state.take_pending() if ctx._state is not None else None
         actions = with_pending(pending, None) if pending is not None else None
         end = ctx.lifecycle(_end_record(ctx, start, "ok", None), actions)
@@ -345,7 +348,7 @@ def outcome_of(ctx: Turn, error: BaseException | None, pending: tuple[Question, 
         status=ctx.status,
         said=ctx._said,
         error=error,
-        duration=ctx._run.now() - ctx.began if ctx.began else 0.0,
+        duration=(ctx._stopped or ctx._run.now()) - ctx.began if ctx.began else 0.0,
         usage=ctx._usage,
         pending=pending,
     )
@@ -366,10 +369,10 @@ def _end_record(
     start: AgentStart,
     status: Status,
     error: Exception | None,
-    ended: float | None = None,
 ) -> AgentComplete:
     run, said = ctx._run, ctx._said
-    took = (run.now() if ended is None else ended) - ctx.began
+    ctx._stopped = ctx._stopped or run.now()
+    took = ctx._stopped - ctx.began
     kind = AgentParallelComplete if isinstance(start, AgentParallelStart) else AgentComplete
     record = kind(ctx.agent.name, status, int(took * 1e6) / 1000, ctx._attempts)
     if said is not None:
@@ -379,7 +382,9 @@ def _end_record(
     if error is not None:
         record.error = error_info(error)
     if status == "cancelled":
-        record.reason = run.reason or next((group.reason for group, _ in ctx._place.groups if group.reason), "")
+        record.reason = run.why(ctx._stopped) or next(
+            (group.reason for group, _ in ctx._place.groups if group.reason), ""
+        )
     return record
 
 
@@ -412,7 +417,7 @@ def _leave(ctx: Turn, error: BaseException | None) -> None:
             workflow=ctx.agent.directs_others,
             name=ctx.agent.name,
             error=error,
-            reason=run.reason if status == "cancelled" else "",
+            reason=run.why(run.now()) if status == "cancelled" else "",
             attempts=ctx._attempts,
             output=Outcome(agent="", branch="", status="ok", said=said).text if run.tracing.captures else None,
         )
@@ -486,6 +491,9 @@ async def _tries(ctx: Turn, start: AgentStart, retry: Retry) -> None:
                 raise
             failure = error_info(error)
             wait = retry.wait(ctx._attempts, run.rng)
+            failed = run.now()
+            if run.tracing is not None:
+                run.tracing.attempt_failed(ctx._span, ctx._attempts, error)
         if ctx._state is not None:
             ctx._state.drop_pending()
         for group, index, own in kept:
@@ -493,7 +501,8 @@ async def _tries(ctx: Turn, start: AgentStart, retry: Retry) -> None:
         ctx._said, ctx._links = None, ()
         await anyio.sleep(wait)
         ctx._attempts += 1
-        await ctx.tell(type(start)(ctx.agent.name, start.agent_type, ctx._attempts, failure))
+        waited = round((run.now() - failed) * 1000, 3)
+        await ctx.tell(type(start)(ctx.agent.name, start.agent_type, ctx._attempts, failure, waited_ms=waited))
 
 
 async def _body(ctx: Turn) -> None:
@@ -504,7 +513,9 @@ async def _body(ctx: Turn) -> None:
             await ctx.emit(reply)
             return
     work = agent.run(ctx)
-    _check_result(ctx, await (work if type(work) is CoroutineType else _drive(ctx, work)))
+    result = await (work if type(work) is CoroutineType else _drive(ctx, work))
+    if result is not None:
+        _refuse(ctx, result)
     if plugins.after_agent or agent.after_agent:
         reply = await _reply(ctx, "after_agent", agent.after_agent)
         if reply is not None:
@@ -536,11 +547,10 @@ def as_event(ctx: Turn, reply: object, hook: str) -> Event:
     raise InvalidEvent(f"{hook} of agent {ctx.path!r} must return text, an event or None, not {short(reply)}")
 
 
-def _check_result(ctx: Turn, result: object) -> None:
-    if result is not None:
-        raise InvalidEvent(
-            f"agent {ctx.path!r} returned {short(result)}; an agent says something with await ctx.emit(ctx.text(...))"
-        )
+def _refuse(ctx: Turn, result: object) -> None:
+    raise InvalidEvent(
+        f"agent {ctx.path!r} returned {short(result)}; an agent says something with await ctx.emit(ctx.text(...))"
+    )
 
 
 async def _drive(ctx: Turn, work: object) -> object:

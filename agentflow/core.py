@@ -379,7 +379,8 @@ class InvocationContext(Watching):
             if not run.channel.reading or run.stopping:
                 await checkpoint()
             elif flow.sent - run.lookahead > flow.taken:
-                await run.read(flow, run.lookahead, origin._timers)
+                timers = origin._timers
+                await (run.read(flow, run.lookahead, timers) if timers else run.channel.taken(flow, run.lookahead))
         if run.scheduler is not None:
             await run.scheduler.point(self.path, "go on")
 
@@ -476,7 +477,8 @@ class InvocationContext(Watching):
             return await take_turn(ctx, start)
         finally:
             self._active -= 1
-            self.join_loops()
+            if self._loop is not None:
+                self.join_loops()
 
     async def flush(self) -> None:
         """Publish pending state writes now, in an event that has nothing else."""

@@ -11,15 +11,21 @@
     │   ├── StaleSession       someone else wrote first
     │   └── AnswerRefused      an answer to what nobody asked, or waits for
     ├── RunNotFound            nothing to attach to
-    ├── InvalidArguments       a model called a tool with what doesn't fit; the model is told
-    ├── NotConfirmed           somebody said no to a tool call; the model is told
+    ├── InvalidCursor          a client asks to go on from where nobody can have been
+    ├── InvalidArchive         exported sessions are damaged, or something else: `.line`
+    ├── ToolError              a tool failed, and says so in words for the model
+    │   ├── InvalidArguments   it was called with what doesn't fit
+    │   └── NotConfirmed       somebody said no to the call
+    ├── BatchStopped           too many runs of a batch have failed
     ├── RunError               this run failed: `.agent`, `.branch`, `.invocation_id`
     │   ├── AgentTimeout       also a `TimeoutError`
     │   ├── ModelError         a model didn't answer: `.kind`, `.retryable`, `.retry_after`, `.status`
     │   ├── LimitExceeded      a budget ran out: `.limit`, `.spent`
     │   ├── StateConflict      two branches wrote one key: `.key`, `.branches`
+    │   ├── TooFewAnswers      too few branches of a pattern went well: `.causes`
+    │   ├── NoDecision         the answers don't decide it: a tie, a quorum that was missed: `.candidates`
     │   ├── InstructionError   a template names what isn't there: `.key`
-    │   ├── InvalidAnswer      a model gave no answer that fits its schema
+    │   ├── InvalidAnswer      an answer that doesn't fit its schema, or that a pattern can't use
     │   ├── ToolTimeout        a tool was still at work when its time was up: `.tool`, `.seconds`
     │   └── PluginError        a hook failed: `.plugin`, `.hook`
     └── ServiceError           storage failed; nothing was written
@@ -98,12 +104,44 @@ class RunNotFound(AgentflowError):
     """The Runner knows no run of this id."""
 
 
-class InvalidArguments(AgentflowError, ValueError):
+class InvalidCursor(AgentflowError):
+    """What a client sent as its position in a run is none."""
+
+
+class InvalidArchive(AgentflowError):
+    """Exported sessions are damaged, cut short, of a newer version, or something else altogether.
+
+    Attributes:
+        line: Which line, from 1.
+    """
+
+    def __init__(self, message: str, *, line: int) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+class ToolError(AgentflowError):
+    """A tool failed. Raise it in yours: the model reads the message as it is, without a type in front of it."""
+
+
+class InvalidArguments(ToolError, ValueError):
     """A model called a tool with arguments that don't fit its schema. The model is told, and may try again."""
 
 
-class NotConfirmed(AgentflowError):
+class NotConfirmed(ToolError):
     """Somebody was asked whether a tool call may run, and said no. The model is told."""
+
+
+class BatchStopped(AgentflowError):
+    """More runs of a batch have failed than it takes. What was done is in its journal.
+
+    Attributes:
+        failures: How many.
+    """
+
+    def __init__(self, message: str, *, failures: int) -> None:
+        super().__init__(message)
+        self.failures = failures
 
 
 class RunError(AgentflowError):
@@ -206,7 +244,7 @@ class LimitExceeded(RunError):
     """A run's budget ran out.
 
     Attributes:
-        limit: Which one: a field name of `Limits`.
+        limit: Which one: a field name of `Limits`, or what a pattern calls its own.
         spent: What the run had spent by then, by the same names.
     """
 
@@ -248,6 +286,52 @@ class StateConflict(RunError):
         self.branches = branches
 
 
+class TooFewAnswers(RunError):
+    """Fewer branches of a pattern went well than it needs; none at all, perhaps.
+
+    Attributes:
+        successes: How many went well.
+        needed: How many it needs.
+        causes: What the others raised, in order of declaration.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        successes: int,
+        needed: int,
+        causes: tuple[BaseException, ...] = (),
+        agent: str = "",
+        branch: str = "",
+        invocation_id: str = "",
+    ) -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.successes = successes
+        self.needed = needed
+        self.causes = causes
+
+
+class NoDecision(RunError):
+    """The answers don't decide it: they tie and nothing breaks the tie, or none of them reached the quorum.
+
+    Attributes:
+        candidates: The answers that were ahead, in order of declaration.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        candidates: tuple[Any, ...] = (),
+        agent: str = "",
+        branch: str = "",
+        invocation_id: str = "",
+    ) -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.candidates = candidates
+
+
 class InstructionError(RunError):
     """An instruction's template names a state key or an artifact that isn't there.
 
@@ -261,7 +345,7 @@ class InstructionError(RunError):
 
 
 class InvalidAnswer(RunError):
-    """A model gave no answer that fits the agent's `output_schema`, after it was told what is wrong."""
+    """An answer can't be used: it doesn't fit its `output_schema`, is text to a mean, is a verdict on nobody."""
 
 
 class ToolTimeout(RunError, TimeoutError):

@@ -6,7 +6,7 @@ import time as _time
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 from agentflow import tracing
 from agentflow._hooks import Hooks, call_hook, plugin_name
 from agentflow._invocation import Invocation, Place, Scheduler
+from agentflow._resources import Resources
 from agentflow._streams import Channel, Loop, running_loop
 from agentflow._sync import SyncRun
 from agentflow._turn import Services, as_event, take_turn
@@ -36,10 +37,9 @@ from agentflow.services.inmemory import (
     InMemoryArtifactService,
     InMemoryMemoryService,
     InMemorySessionService,
-    check_key,
 )
 from agentflow.services.memory import MemoryService
-from agentflow.services.sessions import SessionKey, SessionService
+from agentflow.services.sessions import SessionKey, SessionService, check_key
 
 logger = logging.getLogger(__name__)
 
@@ -165,8 +165,13 @@ class Runner:
         made: list[SessionService | ArtifactService | MemoryService] = [self.sessions, self.artifacts, self.memory]
         self._own = [own for own, other in zip(made, given, strict=True) if other is None]
         self._hooks = Hooks(plugins, Plugin)
+        self._resources = Resources()
         self._services = Services(
-            self.artifacts, self.memory, self._hooks, resolve_model(model) if model is not None else None
+            self.artifacts,
+            self.memory,
+            self._hooks,
+            self._resources,
+            resolve_model(model) if model is not None else None,
         )
         self._max_event_bytes = max_event_bytes
         self._visibility = visibility
@@ -178,6 +183,7 @@ class Runner:
         self._tasks: TaskGroup | None = None
         self._loop: Loop | None = None
         self._tracing: tracing.Tracing | None = None
+        self._turns = _turns.setdefault(self.sessions, _Turns())
         self._histories = Histories()
         self._live: dict[str, Live] = {}
         self._kept: OrderedDict[str, Live] = OrderedDict()
@@ -188,6 +194,7 @@ class Runner:
         tasks = anyio.create_task_group()
         await tasks.__aenter__()
         self._tasks, self._loop = tasks, running_loop()
+        self._resources.begin(tasks, copy_context())
         return self
 
     async def __aexit__(
@@ -203,6 +210,8 @@ class Runner:
             for live in lives:
                 if not live.attached:
                     live.invocation.channel.stop_reading()
+        if lives or self._resources.any:
+            tasks.start_soon(self._end_resources, lives)
         # The group must see a cancellation; of other errors it would make a group of one.
         seen = (kind, error, trace) if isinstance(error, anyio.get_cancelled_exc_class()) else (None, None, None)
         try:
@@ -212,6 +221,12 @@ class Runner:
         finally:
             with anyio.CancelScope(shield=True):
                 await self._close()  # noqa: ASYNC102 - bounded, plugin by plugin
+
+    async def _end_resources(self, lives: Sequence[Live]) -> None:
+        """Close what agents had opened, when no run can need it any more."""
+        for live in lives:
+            await live.done.wait()
+        await self._resources.end(self.teardown_timeout)
 
     async def _close(self) -> None:
         failures = []
@@ -280,9 +295,7 @@ class Runner:
         key = SessionKey(*check_key(self.app_name, user_id, session_id))
 
         async def start() -> tuple[Live, deque[Event], int]:
-            turns = _turns.get(self.sessions)
-            if turns is None:
-                turns = _turns[self.sessions] = _Turns()
+            turns = self._turns
             self._running_group()
             token = object()
             await turns.take(key, token, on_busy)
@@ -472,7 +485,7 @@ class Runner:
         run, hooks = live.invocation, self._hooks
         if run.journal is None:
             run.user_content = parts
-        replaced = await hooks.first("on_user_message", root, parts)
+        replaced = await hooks.first("on_user_message", root, parts) if hooks.plugins else None
         if replaced is not None:
             parts = as_parts(replaced)
             if run.journal is None:
@@ -487,7 +500,7 @@ class Runner:
                 run.user_content = event.parts
             run.spent.events -= 1
             await run.commit(root._place, event, push=False)
-        reply = await hooks.first("before_run", root)
+        reply = await hooks.first("before_run", root) if hooks.plugins else None
         if reply is not None:
             await root.emit(as_event(root, reply, "before_run"))
             return "ok"

@@ -134,7 +134,7 @@ def spoken(ctx: InvocationContext, response: ModelResponse, error: Exception | N
     event = event_of(ctx, parts, response.response_id)
     if any(type(part) is ToolCall for part in parts):
         event.__dict__["parts"] = _with_ids(parts, event.id)
-    event.__dict__["usage"] = response.usage
+    event.__dict__["usage"], event.__dict__["finish_reason"] = response.usage, response.finish_reason
     if error is not None:
         event.__dict__["error"] = error_info(error)
     return event

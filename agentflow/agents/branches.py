@@ -3,7 +3,7 @@
 import os
 import platform
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context, copy_context
@@ -20,7 +20,7 @@ from agentflow._turn import outcome_of, take_turn
 from agentflow.content import UserContent
 from agentflow.core import Agent, InvocationContext
 from agentflow.errors import ConfigError, LimitExceeded, PluginError, ServiceError
-from agentflow.events import Actions, AgentParallelStart, Event, GatherComplete, ScatterStart
+from agentflow.events import EVERY_BRANCH, Actions, AgentParallelStart, Event, GatherComplete, ScatterStart
 from agentflow.outcome import Outcome
 from agentflow.questions import Paused, pause_in
 from agentflow.state import Group, OnConflict, reducing
@@ -92,6 +92,8 @@ class Branches:
         watchers: Told of each event of a branch.
         keep: Whether outcomes are kept until the end. If not, a branch is forgotten when `next` has given it, so a
             group of any size takes the memory of those at work; the event that closes it then only counts.
+        alone: Branches see nothing of the talk before them, only what each is told.
+        private: What branches say is hidden from what follows; who directs says what came of it.
     """
 
     def __init__(
@@ -106,6 +108,8 @@ class Branches:
         on_conflict: OnConflict = "last",
         watchers: Sequence[Watcher] = (),
         keep: bool = True,
+        alone: bool = False,
+        private: bool = False,
     ) -> None:
         self.ctx = ctx
         self.name = name or ctx.agent.name
@@ -121,13 +125,15 @@ class Branches:
         self.broken: Exception | None = None  # what ended the group, if it was not a branch
         self._watchers = watchers
         self._keep = keep
+        self._alone = alone
+        self._private = private
         self._scoped = True  # each branch can be cancelled by itself
         self._names: dict[str, int] = {}
         self._waiting: list[tuple[float, int, Branch]] = []
         self._running = 0
         self._ended: deque[Branch] = deque()
         self._asking: Ticket | None = None
-        self._tally: Counter[str] = Counter()
+        self._tally: dict[str, int] = {}  # of those that are forgotten
         self._worker = f"{_HOST}:{os.getpid()}"
         self._began = ctx._run.now()
         self._began_ns = 0
@@ -149,7 +155,7 @@ class Branches:
         opened = ctx.lifecycle(
             ScatterStart(
                 self.name, len(names), names, summary(ctx.user_text if self.task is None else self.task), self.timeout,
-                self.max_concurrency,
+                self.max_concurrency, self._alone,
             )
         )  # fmt: skip
         closed: Event | None = None
@@ -170,7 +176,7 @@ class Branches:
             self._pause()
             actions = self.fold()
             ctx._said, ctx._links = self.results(), self._spans()
-            closed = ctx.lifecycle(self._gather(hidden=not self.failed), actions)
+            closed = ctx.lifecycle(self._gather(ctx._said, hidden=not self.failed), actions)
             await run.tell(closed, ctx, ctx._place, ctx._timers, wait=not self.failed)
         except BaseException as error:  # noqa: ASYNC103 - raised, or what the block had raised before
             # Cancelled from outside, or the store failed: how the group ended is told with the cancelled turns.
@@ -178,10 +184,10 @@ class Branches:
             if pause is not None:  # the group stays open until there is an answer
                 raise pause from None  # noqa: ASYNC104 - it is what was raised, perhaps in a group
             how = f"{type(error).__name__}" if isinstance(error, Exception) else "cancelled"
-            self.group.reason = self.group.reason or run.reason or how
+            self.group.reason = self.group.reason or run.why(run.now()) or how
             if opened.serial is not None and (closed is None or closed.serial is None):
                 ctx._said = self.results()
-                ctx.tell_later(partial(self._gather, hidden=False))
+                ctx.tell_later(partial(self._gather, ctx._said, hidden=False))
             if directing is None and self.failed:
                 self.raise_failures()
             if directing is None or not isinstance(error, Exception):
@@ -373,7 +379,7 @@ class Branches:
         if branch.outcome.status == "paused":
             return
         if self.branches.pop(branch.index, None) is not None:
-            self._tally[branch.outcome.status] += 1
+            self._tally[branch.outcome.status] = self._tally.get(branch.outcome.status, 0) + 1
             if not branch.outcome.ok:
                 self.group.forget(branch.index)
 
@@ -414,24 +420,22 @@ class Branches:
                 folded[key] = self.group.join(key, run.state[key], value)
         return Actions(folded) if folded else None
 
-    def _gather(self, *, hidden: bool) -> GatherComplete:
-        results = list(zip(self.branches.values(), self.results(), strict=True))
-        tally = Counter(self._tally)
-        for _, outcome in results:
-            tally[outcome.status] += 1
-        return GatherComplete(
-            self.name,
-            self.total,
-            successful=tally["ok"],
-            failed=tally["error"] + tally["timeout"],
-            cancelled=tally["cancelled"] + tally["paused"],
-            skipped=tally["skipped"],
-            total_time_ms=round((self.ctx._run.now() - self._began) * 1000, 3),
-            gathered_results=[branch.name for branch, outcome in results if outcome.ok],
-            outcomes={branch.name: outcome.status for branch, outcome in results},
-            hidden=[outcome.branch for branch, outcome in results if hidden and self.hides(branch, outcome)],
-            reason=self.group.reason,
-        )
+    def _gather(self, results: Sequence[Outcome], *, hidden: bool) -> GatherComplete:
+        tally = {"ok": 0, "error": 0, "timeout": 0, "cancelled": 0, "skipped": 0, "paused": 0} | self._tally
+        record = GatherComplete(self.name, self.total, reason=self.group.reason)
+        for branch, outcome in zip(self.branches.values(), results, strict=True):
+            status = record.outcomes[branch.name] = outcome.status
+            tally[status] += 1
+            if status == "ok":
+                record.gathered_results.append(branch.name)
+            if hidden and self.hides(branch, outcome) and not self._private:
+                record.hidden.append(outcome.branch)
+        if self._private:
+            record.hidden = [EVERY_BRANCH]
+        record.successful, record.failed = tally["ok"], tally["error"] + tally["timeout"]
+        record.cancelled, record.skipped = tally["cancelled"] + tally["paused"], tally["skipped"]
+        record.total_time_ms = round((self.ctx._run.now() - self._began) * 1000, 3)
+        return record
 
     def raise_failures(self) -> None:
         """Raise what made the group fail: a lone failure as itself, several as a group.

@@ -1,8 +1,8 @@
 """The contract of artifact stores: files beside a session, in versions."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from dataclasses import dataclass, fields
 
 from agentflow.content import Record, clean_text
 from agentflow.errors import ConfigError
@@ -14,9 +14,13 @@ USER = "user:"
 Content = bytes | str | AsyncIterable[bytes]
 
 
-@dataclass(slots=True, eq=False, repr=False)
-class Artifact(Record):
-    """One version of a file.
+CHUNK = 256 * 1024
+"""How many bytes of a stored file are read at once."""
+
+
+@dataclass(slots=True, eq=False, repr=False, kw_only=True)
+class ArtifactInfo(Record):
+    """One version of a file, without its content.
 
     Attributes:
         filename: As it was saved, `user:` included.
@@ -27,15 +31,43 @@ class Artifact(Record):
 
     filename: str
     version: int
-    data: bytes
     mime_type: str
+    size_bytes: int
     sha256: str
     created_at: float
+
+
+@dataclass(slots=True, eq=False, repr=False, kw_only=True)
+class Artifact(ArtifactInfo):
+    """One version of a file, its content in memory."""
+
+    data: bytes
 
     @property
     def text(self) -> str:
         """The content as UTF-8; what isn't becomes U+FFFD."""
         return self.data.decode("utf-8", errors="replace")
+
+
+@dataclass(slots=True, eq=False, repr=False, kw_only=True)
+class StoredArtifact(ArtifactInfo, ABC):
+    """One version of a file, its content where it is stored: `async for chunk in artifact` reads it piece by piece.
+
+    It holds nothing open. Each iteration begins at the beginning; when the last chunk has been read, all of them have
+    been compared with `sha256`.
+
+    Raises:
+        ServiceError: From the iteration: it was deleted meanwhile, or is damaged.
+    """
+
+    @abstractmethod
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def read(self) -> Artifact:
+        """All of it."""
+        data = b"".join([chunk async for chunk in self])
+        info = {f.name: getattr(self, f.name) for f in fields(ArtifactInfo)}
+        return Artifact(data=data, **info)
 
 
 class ArtifactService(ABC):
@@ -53,7 +85,7 @@ class ArtifactService(ABC):
         Args:
             key: The session; with `user:` in the name, only its app and user count.
             filename: Not empty; no slash, backslash or control character.
-            data: Bytes, text (stored as UTF-8), or a stream of bytes.
+            data: Bytes, text (stored as UTF-8), or a stream of bytes, which needn't fit in memory.
             mime_type: By default `text/plain` for text, else `application/octet-stream`.
 
         Raises:
@@ -62,8 +94,13 @@ class ArtifactService(ABC):
         """
 
     @abstractmethod
+    async def open(self, key: SessionKey, filename: str, *, version: int | None = None) -> StoredArtifact | None:
+        """One version to be read piece by piece, by default the latest; `None` if there is none."""
+
     async def load(self, key: SessionKey, filename: str, *, version: int | None = None) -> Artifact | None:
-        """One version, by default the latest; `None` if there is none."""
+        """One version, all of it, by default the latest; `None` if there is none."""
+        stored = await self.open(key, filename, version=version)
+        return await stored.read() if stored is not None else None
 
     @abstractmethod
     async def list(self, key: SessionKey) -> Sequence[str]:
@@ -76,6 +113,10 @@ class ArtifactService(ABC):
     @abstractmethod
     async def delete(self, key: SessionKey, filename: str, *, version: int | None = None) -> None:
         """Remove one version, or all. No error if there is none; numbers are never used again."""
+
+    @abstractmethod
+    async def delete_session(self, key: SessionKey) -> None:
+        """Remove all files of a session, as if it had never had one; those of its user stay."""
 
     async def aclose(self) -> None:
         """Let go of what the store holds open."""

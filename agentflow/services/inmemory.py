@@ -1,20 +1,40 @@
 """Sessions, artifacts and memory that live as long as the process."""
 
-import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from hashlib import sha256
-from typing import Any
+from typing import Any, Self
 
 from agentflow.content import clean_json
-from agentflow.errors import ConfigError, ServiceError, SessionExists, SessionNotFound, StaleSession
+from agentflow.errors import ServiceError
 from agentflow.events import Event
-from agentflow.services.artifacts import USER, Artifact, ArtifactService, Content, check_filename, read_content
+from agentflow.services.artifacts import (
+    CHUNK,
+    USER,
+    Artifact,
+    ArtifactService,
+    Content,
+    StoredArtifact,
+    check_filename,
+    read_content,
+)
 from agentflow.services.memory import MemoryHit, MemoryService
-from agentflow.services.sessions import Session, SessionInfo, SessionKey, SessionService
+from agentflow.services.sessions import (
+    InOrder,
+    Session,
+    SessionInfo,
+    SessionKey,
+    SessionService,
+    check_key,
+    check_serial,
+    check_title,
+    no_session,
+    session_exists,
+    stale,
+)
 from agentflow.state import TEMP
 
 APP_STATE, USER_STATE = "app:", "user:"
@@ -22,9 +42,11 @@ APP_STATE, USER_STATE = "app:", "user:"
 
 @dataclass(slots=True)
 class _Record:
+    initial: dict[str, Any]
     state: dict[str, Any]
     created_at: float
     changed: int
+    title: str = ""
     events: list[Event] = field(default_factory=list)
     seqs: dict[str, dict[str, int]] = field(default_factory=dict)
 
@@ -36,6 +58,16 @@ class _Record:
 def _check_fresh(event: Event) -> None:
     if event.partial or event.serial is not None:
         raise ServiceError(f"event {event.id!r} is {'partial' if event.partial else 'stored already'}: not appended")
+
+
+def _check_version(key: SessionKey, record: _Record, expected: int | None) -> None:
+    version = len(record.events)
+    if expected is not None and expected != version:
+        raise stale(key, expected, version)
+
+
+def _shared(name: str) -> bool:
+    return name.startswith((APP_STATE, USER_STATE))
 
 
 class InMemorySessionService(SessionService):
@@ -58,14 +90,16 @@ class InMemorySessionService(SessionService):
         """Make a session; see `SessionService.create`."""
         key = SessionKey(*check_key(app_name, user_id, session_id))
         initial = clean_json(dict(state), "the session's first state")[0] if state else {}
-        if key in self._records:
-            raise SessionExists(f"session {key.session_id!r} of user {user_id!r} in {app_name!r} is there already")
+        self._check_free(key)
         now = self._time()
-        record = self._records[key] = _Record({}, now, self._next_change())
+        record = self._records[key] = _Record({}, {}, now, self._next_change())
         self._apply(key, record, initial, ())
-        return Session(key=key, state=self._state(key, record), version=0, created_at=now, updated_at=now)
+        record.initial = deepcopy(record.state) if initial else {}
+        return Session(**self._info(key, record))
 
-    async def get(self, key: SessionKey, *, recent: int | None = None, after: int | None = None) -> Session | None:
+    async def get(
+        self, key: SessionKey, *, recent: int | None = None, after: int | None = None, limit: int | None = None
+    ) -> Session | None:
         """Read a session; see `SessionService.get`."""
         record = self._records.get(key)
         if record is None:
@@ -74,48 +108,76 @@ class InMemorySessionService(SessionService):
         first = min(after, count) if after is not None and after > 0 else 0
         if recent is not None:
             first = max(first, count - max(recent, 0))
-        return Session(
-            key=key,
-            state=self._state(key, record),
-            version=count,
-            created_at=record.created_at,
-            updated_at=record.updated_at,
-            events=record.events[first:],
-        )
+        last = count if limit is None else first + max(limit, 0)
+        return Session(**self._info(key, record), events=record.events[first:last])
 
-    async def list(self, app_name: str, user_id: str | None = None) -> Sequence[SessionInfo]:
-        """The sessions of an app or a user; see `SessionService.list`."""
-        mine = [(key, record) for key, record in self._records.items()
-                if key.app_name == app_name and user_id in (None, key.user_id)]  # fmt: skip
-        mine.sort(key=lambda item: item[1].changed, reverse=True)
-        return [
-            SessionInfo(
-                key=key,
-                state=self._state(key, record),
-                version=len(record.events),
-                created_at=record.created_at,
-                updated_at=record.updated_at,
-            )
-            for key, record in mine
+    async def list(
+        self,
+        app_name: str | None = None,
+        user_id: str | None = None,
+        *,
+        limit: int | None = None,
+        before: int | None = None,
+    ) -> Sequence[SessionInfo]:
+        """Sessions, the one changed last first; see `SessionService.list`."""
+        mine = [
+            (key, record)
+            for key, record in self._records.items()
+            if app_name in (None, key.app_name)
+            and user_id in (None, key.user_id)
+            and (before is None or record.changed < before)
         ]
+        mine.sort(key=lambda item: item[1].changed, reverse=True)
+        page = mine if limit is None else mine[: max(limit, 0)]
+        return [SessionInfo(**self._info(key, record)) for key, record in page]
 
-    async def delete(self, key: SessionKey) -> None:
+    async def rename(self, key: SessionKey, title: str) -> None:
+        """Give a session a title; see `SessionService.rename`."""
+        record = self._known(key)
+        record.title = check_title(title)
+        record.changed = self._next_change()
+
+    async def delete(self, key: SessionKey, *, expected_version: int | None = None) -> None:
         """Remove a session; see `SessionService.delete`."""
-        self._records.pop(key, None)
+        record = self._records.get(key)
+        if record is not None:
+            _check_version(key, record, expected_version)
+            del self._records[key]
+
+    async def rewind(self, key: SessionKey, to: int) -> None:
+        """Remove what came after an event; see `SessionService.rewind`."""
+        record = self._known(key)
+        check_serial(SessionInfo(**self._info(key, record)), to, "rewind")
+        kept = _Record(record.initial, deepcopy(record.initial), record.created_at, self._next_change(), record.title)
+        for event in record.events[:to]:
+            self._add(key, kept, event)
+        self._records[key] = kept
+
+    async def restore(self, info: SessionInfo, events: AsyncIterable[Event] | Iterable[Event]) -> None:
+        """Put a whole session there; see `SessionService.restore`."""
+        key = SessionKey(*check_key(*info.key))
+        self._check_free(key)
+        initial = clean_json(dict(info.initial), "the session's first state")[0]
+        record = _Record(initial, deepcopy(initial), info.created_at, 0, check_title(info.title))
+        async for event in InOrder(events):
+            self._add(key, record, event)
+        self._check_free(key)
+        for name, value in clean_json(dict(info.state), "the session's state")[0].items():
+            if name.startswith((APP_STATE, USER_STATE)):
+                home, short = self._home(key, record, name)
+                home.setdefault(short, value)
+        record.changed = self._next_change()
+        self._records[key] = record
 
     async def append(self, key: SessionKey, events: Sequence[Event], *, expected_version: int | None = None) -> None:
         """Commit events; see `SessionService.append`. Never suspends."""
         record = self._records.get(key)
         if record is None:
-            raise SessionNotFound(f"there is no session {key.session_id!r} of user {key.user_id!r} in {key.app_name!r}")
+            raise no_session(key)
         log = record.events
         serial = len(log)
         if expected_version is not None and expected_version != serial:
-            raise StaleSession(
-                f"session {key.session_id!r} has version {serial}, not {expected_version}: read it again, then write",
-                expected=expected_version,
-                actual=serial,
-            )
+            _check_version(key, record, expected_version)
         if len(events) > 1:
             for event in events:
                 _check_fresh(event)
@@ -136,7 +198,37 @@ class InMemorySessionService(SessionService):
             actions = fields["actions"]
             if actions is not None:
                 self._apply(key, record, actions.state_delta, actions.state_removed)
-        record.changed = self._next_change()
+        record.changed = self._changes = self._changes + 1
+
+    def _known(self, key: SessionKey) -> _Record:
+        record = self._records.get(key)
+        if record is None:
+            raise no_session(key)
+        return record
+
+    def _check_free(self, key: SessionKey) -> None:
+        if key in self._records:
+            raise session_exists(key)
+
+    def _info(self, key: SessionKey, record: _Record) -> dict[str, Any]:
+        return {
+            "key": key,
+            "state": self._state(key, record),
+            "version": len(record.events),
+            "created_at": record.created_at,
+            "updated_at": record.updated_at,
+            "title": record.title,
+            "initial": deepcopy(record.initial),
+            "changed": record.changed,
+        }
+
+    def _add(self, key: SessionKey, record: _Record, event: Event) -> None:
+        """Take in an event that has its numbers already."""
+        record.events.append(event)
+        record.seqs.setdefault(event.invocation_id, {})[event.branch] = event.seq or 0
+        if event.actions is not None:
+            delta = {name: value for name, value in event.actions.state_delta.items() if not _shared(name)}
+            self._apply(key, record, delta, [name for name in event.actions.state_removed if not _shared(name)])
 
     def _next_change(self) -> int:
         self._changes += 1
@@ -185,16 +277,23 @@ class InMemoryArtifactService(ArtifactService):
         content, kind = await read_content(data, mime_type)
         scope = _scope(key, filename)
         version = self._last[scope, filename] = self._last.get((scope, filename), 0) + 1
-        artifact = Artifact(filename, version, content, kind, sha256(content).hexdigest(), self._time())
+        artifact = Artifact(
+            filename=filename,
+            version=version,
+            mime_type=kind,
+            size_bytes=len(content),
+            sha256=sha256(content).hexdigest(),
+            created_at=self._time(),
+            data=content,
+        )
         self._files.setdefault(scope, {}).setdefault(filename, {})[version] = artifact
         return version
 
-    async def load(self, key: SessionKey, filename: str, *, version: int | None = None) -> Artifact | None:
-        """One version; see `ArtifactService.load`."""
+    async def open(self, key: SessionKey, filename: str, *, version: int | None = None) -> StoredArtifact | None:
+        """One version, piece by piece; see `ArtifactService.open`."""
         versions = self._files.get(_scope(key, check_filename(filename)), {}).get(filename, {})
-        if version is None:
-            version = max(versions, default=0)
-        return versions.get(version)
+        found = versions.get(max(versions, default=0) if version is None else version)
+        return _InMemoryArtifact(**{f.name: getattr(found, f.name) for f in fields(found)}) if found else None
 
     async def list(self, key: SessionKey) -> Sequence[str]:
         """The names that the session sees; see `ArtifactService.list`."""
@@ -216,6 +315,33 @@ class InMemoryArtifactService(ArtifactService):
             versions.pop(version, None)
         if version is None or not versions:
             files.pop(filename, None)
+
+    async def delete_session(self, key: SessionKey) -> None:
+        """Remove all files of a session; see `ArtifactService.delete_session`."""
+        scope = (key.app_name, key.user_id, key.session_id)
+        self._files.pop(scope, None)
+        self._last = {file: last for file, last in self._last.items() if file[0] != scope}
+
+
+@dataclass(slots=True, eq=False, repr=False, kw_only=True)
+class _InMemoryArtifact(StoredArtifact):
+    data: bytes
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Chunks(self.data)
+
+
+class _Chunks:
+    def __init__(self, data: bytes) -> None:
+        self._chunks = (data[start : start + CHUNK] for start in range(0, len(data), CHUNK))
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        for chunk in self._chunks:
+            return chunk
+        raise StopAsyncIteration
 
 
 def _scope(key: SessionKey, filename: str) -> tuple[str, str, str | None]:
@@ -239,6 +365,10 @@ class InMemoryMemoryService(MemoryService):
             if event.lifecycle is None and not event.partial and (text := event.text)
         ]
 
+    async def delete_session(self, key: SessionKey) -> None:
+        """Forget a session; see `MemoryService.delete_session`."""
+        self._remembered.get((key.app_name, key.user_id), {}).pop(key.session_id, None)
+
     async def search(self, app_name: str, user_id: str, query: str, *, limit: int = 10) -> Sequence[MemoryHit]:
         """What fits; see `MemoryService.search`."""
         wanted = _words(query)
@@ -257,17 +387,3 @@ class InMemoryMemoryService(MemoryService):
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(re.findall(r"\w+", text.lower()))
-
-
-def check_key(app_name: str, user_id: str, session_id: str | None) -> tuple[str, str, str]:
-    """The three names of a session, a new id where it is `None`.
-
-    Raises:
-        ConfigError: One is empty or no string.
-    """
-    if session_id is None:
-        session_id = os.urandom(16).hex()
-    for what, value in (("app_name", app_name), ("user_id", user_id), ("session_id", session_id)):
-        if not isinstance(value, str) or not value.strip():
-            raise ConfigError(f"a session needs {what}: a string that isn't empty, not {value!r}")
-    return app_name, user_id, session_id

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agentflow.content import Record
-from agentflow.services.sessions import Session
+from agentflow.services.sessions import Session, SessionKey
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -36,6 +36,10 @@ class MemoryService(ABC):
     @abstractmethod
     async def add_session(self, session: Session) -> None:
         """Remember what was said in a session. Adding it again replaces what was remembered of it."""
+
+    @abstractmethod
+    async def delete_session(self, key: SessionKey) -> None:
+        """Forget what was remembered of a session. No error if that is nothing."""
 
     @abstractmethod
     async def search(self, app_name: str, user_id: str, query: str, *, limit: int = 10) -> Sequence[MemoryHit]:

@@ -9,7 +9,7 @@ import anyio
 
 _SUITES = tuple(
     f"agentflow.testing.{name}"
-    for name in ("artifacts", "memory", "sessions", "_commit_suite", "_state_suite", "_store_suite")
+    for name in ("artifacts", "memory", "sessions", "_commit_suite", "_state_suite", "_store_suite", "_upkeep_suite")
 )
 
 if (_loaded := sys.modules.get("pytest")) is not None:  # so that a failed assertion shows what it compared

@@ -273,6 +273,57 @@ class ArtifactServiceSuite(Suite, ABC):
             await artifacts.delete(OTHER_SESSION, "a.txt")
             assert list(await artifacts.versions(KEY, "a.txt")) == [1]
 
+    async def test_all_files_of_a_session_are_deleted(self) -> None:
+        """As if it had never had one: numbers begin anew. The user's files stay, and so do those of others."""
+        async with self.opened() as artifacts:
+            for key in (KEY, OTHER_SESSION, OTHER_USER, OTHER_APP):
+                for name in ("a.txt", "a.txt", "b.txt", "user:cv.txt"):
+                    await artifacts.save(key, name, "/".join(key))
+            await artifacts.delete_session(KEY)
+            await artifacts.delete_session(SessionKey("app", "ada", "never there"))
+            assert list(await artifacts.list(KEY)) == ["user:cv.txt"]
+            assert await artifacts.load(KEY, "a.txt") is None
+            for key in (OTHER_SESSION, OTHER_USER, OTHER_APP):
+                assert list(await artifacts.versions(key, "a.txt")) == [1, 2]
+            assert list(await artifacts.versions(KEY, "user:cv.txt")) == [1, 2]
+            assert await artifacts.save(KEY, "a.txt", "new") == 1
+
+    # Piece by piece
+
+    async def test_a_file_is_read_piece_by_piece(self) -> None:
+        """What it is is known before its content is read; it can be read again, or left half-way."""
+        async with self.opened() as artifacts:
+            content = bytes(range(256)) * 12_000  # 3 MB
+            await artifacts.save(KEY, "a.bin", stream([content[:100_001], content[100_001:]]), mime_type="image/png")
+            await artifacts.save(KEY, "a.bin", "newer")
+            stored = await artifacts.open(KEY, "a.bin", version=1)
+            assert stored is not None
+            assert (stored.filename, stored.version, stored.mime_type) == ("a.bin", 1, "image/png")
+            assert (stored.size_bytes, stored.sha256) == (len(content), sha256(content).hexdigest())
+            async for chunk in stored:
+                assert 0 < len(chunk) < 1_000_000
+                break
+            for _ in range(2):
+                chunks = [chunk async for chunk in stored]
+                assert len(chunks) > 1
+                assert b"".join(chunks) == content
+            assert (await stored.read()).data == content
+            latest = await artifacts.open(KEY, "a.bin")
+            assert latest is not None
+            assert [chunk async for chunk in latest] == [b"newer"]
+            for name, version in (("b.bin", None), ("a.bin", 3), ("a.bin", 0)):
+                assert await artifacts.open(KEY, name, version=version) is None
+
+    async def test_what_is_copied_from_file_to_file_is_the_same(self) -> None:
+        async with self.opened() as artifacts:
+            content = bytes(range(256)) * 4_000
+            await artifacts.save(KEY, "a.bin", content)
+            stored = await artifacts.open(KEY, "a.bin")
+            assert stored is not None
+            assert await artifacts.save(OTHER_USER, "b.bin", stored, mime_type=stored.mime_type) == 1
+            copy = await loaded(artifacts, OTHER_USER, "b.bin")
+            assert (copy.data, copy.sha256) == (content, stored.sha256)
+
     # Several writers
 
     async def test_many_tasks_save_one_file_at_once(self) -> None:

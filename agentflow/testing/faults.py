@@ -1,6 +1,6 @@
 """Faults at a chosen place: at the k-th step of a run, at the n-th call of a store."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from inspect import isawaitable
 from typing import Any, Literal, TypeVar
 
@@ -15,7 +15,7 @@ Fault = BaseException | Callable[[], Awaitable[object] | object]
 """Raised in the agent, if it is an exception; else called (and awaited) there, for instance to cancel the run."""
 
 T = TypeVar("T")
-StoreCall = Literal["create", "get", "list", "delete", "append"]
+StoreCall = Literal["create", "get", "list", "delete", "append", "rename", "rewind", "restore"]
 
 
 class FaultScheduler:
@@ -110,14 +110,32 @@ class FailingSessionService(SessionService):
     ) -> Session:
         return await self._call("create", lambda: self.inner.create(app_name, user_id, session_id, state=state))
 
-    async def get(self, key: SessionKey, *, recent: int | None = None, after: int | None = None) -> Session | None:
-        return await self._call("get", lambda: self.inner.get(key, recent=recent, after=after))
+    async def get(
+        self, key: SessionKey, *, recent: int | None = None, after: int | None = None, limit: int | None = None
+    ) -> Session | None:
+        return await self._call("get", lambda: self.inner.get(key, recent=recent, after=after, limit=limit))
 
-    async def list(self, app_name: str, user_id: str | None = None) -> Sequence[SessionInfo]:
-        return await self._call("list", lambda: self.inner.list(app_name, user_id))
+    async def list(
+        self,
+        app_name: str | None = None,
+        user_id: str | None = None,
+        *,
+        limit: int | None = None,
+        before: int | None = None,
+    ) -> Sequence[SessionInfo]:
+        return await self._call("list", lambda: self.inner.list(app_name, user_id, limit=limit, before=before))
 
-    async def delete(self, key: SessionKey) -> None:
-        await self._call("delete", lambda: self.inner.delete(key))
+    async def rename(self, key: SessionKey, title: str) -> None:
+        await self._call("rename", lambda: self.inner.rename(key, title))
+
+    async def delete(self, key: SessionKey, *, expected_version: int | None = None) -> None:
+        await self._call("delete", lambda: self.inner.delete(key, expected_version=expected_version))
+
+    async def rewind(self, key: SessionKey, to: int) -> None:
+        await self._call("rewind", lambda: self.inner.rewind(key, to))
+
+    async def restore(self, info: SessionInfo, events: AsyncIterable[Event] | Iterable[Event]) -> None:
+        await self._call("restore", lambda: self.inner.restore(info, events))
 
     async def append(self, key: SessionKey, events: Sequence[Event], *, expected_version: int | None = None) -> None:
         await self._call("append", lambda: self.inner.append(key, events, expected_version=expected_version))

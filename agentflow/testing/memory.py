@@ -108,6 +108,17 @@ class MemoryServiceSuite(Suite, ABC):
             hits = await memory.search("app", "ada", "owls")
             assert sorted(hit.text for hit in hits) == ["Owls are kept.", "Owls changed."]
 
+    async def test_a_session_is_forgotten(self) -> None:
+        async with self.opened() as memory:
+            keys = [KEY, SessionKey("app", "ada", "s2"), SessionKey("app", "bob", "s1")]
+            for key in keys:
+                await memory.add_session(session_of("Owls hunt.", key=key))
+            await memory.delete_session(KEY)
+            await memory.delete_session(KEY)
+            await memory.delete_session(SessionKey("nowhere", "eve", "s1"))
+            assert [hit.session_id for hit in await memory.search("app", "ada", "owls")] == ["s2"]
+            assert len(await memory.search("app", "bob", "owls")) == 1
+
     async def test_the_same_id_of_another_user_is_not_replaced(self) -> None:
         async with self.opened() as memory:
             await memory.add_session(session_of("Owls of Ada."))

@@ -1,4 +1,4 @@
-"""The contract of session stores, as tests. The promises about state and about commits are in modules of their own."""
+"""The contract of session stores, as tests. Those about state, commits and upkeep have modules of their own."""
 
 from agentflow.errors import SessionNotFound
 from agentflow.events import Actions
@@ -6,9 +6,10 @@ from agentflow.services.sessions import SessionKey
 from agentflow.testing._commit_suite import CommitSuite
 from agentflow.testing._state_suite import StateSuite
 from agentflow.testing._store_suite import KEY, event_of, raises, read, writing
+from agentflow.testing._upkeep_suite import UpkeepSuite
 
 
-class SessionServiceSuite(StateSuite, CommitSuite):
+class SessionServiceSuite(StateSuite, CommitSuite, UpkeepSuite):
     """Every promise of `SessionService`, as a test. Subclass it, say how to make one, and pytest runs them all.
 
         class TestMine(SessionServiceSuite):

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
+from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import to_jsonable_python
 from typing_extensions import TypedDict
@@ -155,7 +156,8 @@ def _is_context(hint: Any) -> bool:
 
 def _field(parameter: inspect.Parameter, hint: Any, documented: str | None) -> Any:
     notes: dict[str, Any] = {}
-    if documented:
+    said = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+    if documented and not any(isinstance(note, FieldInfo) and note.description for note in said):
         notes["description"] = documented
     if parameter.default is parameter.empty:
         return Required[Annotated[hint, Field(**notes)]] if notes else Required[hint]

@@ -114,7 +114,8 @@ class FunctionTool(Tool):
         return await result if isawaitable(result) else result
 
     async def _in_thread(self, call: Callable[[], Any]) -> Any:
-        return await to_thread.run_sync(call, abandon_on_cancel=self.timeout is not None)
+        [result] = await to_thread.run_sync(lambda: [call()], abandon_on_cancel=self.timeout is not None)
+        return result  # which may be a coroutine: threads aren't to give any
 
     async def _last_of_plain(self, ctx: ToolContext, values: Iterator[Any]) -> Any:
         last = None

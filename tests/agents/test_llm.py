@@ -76,6 +76,15 @@ async def test_streaming_is_the_runs_affair_unless_the_agent_says_otherwise(own,
     assert run.result.text == "one two"
 
 
+async def test_the_answer_says_why_it_stopped_and_which_event_is_final() -> None:
+    cut = ModelResponse(parts=[Text("it was a dark and")], finish_reason="max_tokens")
+    played = await play(LlmAgent("a", model=ScriptedModel(("hm", ToolCall("1", "look")), cut), tools=[look]))
+    stored = [event for event in played.events if event.parts and not event.partial]
+    assert [event.finish_reason for event in stored] == ["tool_calls", None, "max_tokens"]
+    assert [event.is_final for event in stored] == [False, False, True]
+    assert not any(event.is_final for event in played.events if event.partial or event.lifecycle)
+
+
 async def test_usage_is_charged_with_the_answer() -> None:
     answer = ModelResponse(parts=[Text("x")], usage=Usage(10, 5, cost=0.5, model_calls=1))
     team = SequentialAgent("s", [LlmAgent(name, model=ScriptedModel(answer)) for name in "ab"])

@@ -3,6 +3,7 @@
 import pytest
 
 from agentflow import (
+    ConfigError,
     InMemorySessionService,
     LimitExceeded,
     LlmAgent,
@@ -15,6 +16,7 @@ from agentflow import (
     ToolResult,
     agent,
 )
+from agentflow.core import ToolContext
 from agentflow.testing import ScriptedModel
 from agentflow.tools.function import FunctionTool
 from tests.agents.thinking import asked, look
@@ -134,6 +136,15 @@ async def test_a_name_that_is_no_target_is_told_to_the_model(name: object) -> No
     (result,) = root.model.requests[1].messages[-1].parts
     assert result.is_error
     assert "only child" in result.result
+
+
+async def test_a_tool_that_hands_over_to_no_target_is_a_mistake_of_the_program() -> None:
+    async def leave(ctx: ToolContext) -> None:
+        """Leave."""
+        ctx.actions.transfer_to_agent = "nobody"
+
+    with pytest.raises(ConfigError, match="agent 'root' can't hand over to 'nobody'"):
+        await play(thinks("root", ToolCall("1", "leave"), tools=[leave]))
 
 
 async def test_a_target_that_says_nothing_leaves_the_answer_to_who_handed_over() -> None:

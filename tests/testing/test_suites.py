@@ -19,6 +19,7 @@ from agentflow import (
     InMemorySessionService,
     SessionKey,
 )
+from agentflow.services.sessions import InOrder, _Pages
 from agentflow.testing import ArtifactServiceSuite, MemoryServiceSuite, SessionServiceSuite
 
 
@@ -57,8 +58,8 @@ def overwrites_on_create(store: InMemorySessionService) -> None:
 def reads_all(store: InMemorySessionService) -> None:
     real = store.get
 
-    async def get(key, *, recent=None, after=None):
-        return await real(key)
+    async def get(key, *, recent=None, after=None, limit=None):
+        return await real(key, limit=limit)
 
     store.get = get
 
@@ -66,8 +67,8 @@ def reads_all(store: InMemorySessionService) -> None:
 def reads_the_first(store: InMemorySessionService) -> None:
     real = store.get
 
-    async def get(key, *, recent=None, after=None):
-        session = await real(key, after=after)
+    async def get(key, *, recent=None, after=None, limit=None):
+        session = await real(key, after=after, limit=limit)
         if session is not None and recent is not None:
             session.events = session.events[:recent]
         return session
@@ -78,8 +79,8 @@ def reads_the_first(store: InMemorySessionService) -> None:
 def ignores_after_with_recent(store: InMemorySessionService) -> None:
     real = store.get
 
-    async def get(key, *, recent=None, after=None):
-        return await real(key, recent=recent, after=None if recent is not None else after)
+    async def get(key, *, recent=None, after=None, limit=None):
+        return await real(key, recent=recent, after=None if recent is not None else after, limit=limit)
 
     store.get = get
 
@@ -170,8 +171,9 @@ def deletes_by_id(store: InMemorySessionService) -> None:
 def lists_in_the_order_of_making(store: InMemorySessionService) -> None:
     real = store.list
 
-    async def list_them(app_name, user_id=None):
-        return sorted(await real(app_name, user_id), key=lambda info: info.created_at)
+    async def list_them(app_name=None, user_id=None, *, limit=None, before=None):
+        page = await real(app_name, user_id, before=before)
+        return sorted(page, key=lambda info: info.created_at)[:limit]
 
     store.list = list_them
 
@@ -212,6 +214,149 @@ def ignores_case(store: InMemorySessionService) -> None:
 
 def hands_out_its_own_state(store: InMemorySessionService) -> None:
     store._state = lambda key, record: record.state
+
+
+def keeps_state_when_it_goes_back(store: InMemorySessionService) -> None:
+    real = store.rewind
+
+    async def rewind(key, to):
+        state = dict(store._records[key].state) if key in store._records else {}
+        await real(key, to)
+        store._records[key].state = state
+
+    store.rewind = rewind
+
+
+def goes_back_in_shared_state_too(store: InMemorySessionService) -> None:
+    before(store, "rewind", lambda key, to: (store._app_state.clear(), store._user_state.clear()))
+
+
+def counts_on_when_it_has_gone_back(store: InMemorySessionService) -> None:
+    real = store.rewind
+
+    async def rewind(key, to):
+        seqs = store._records[key].seqs if key in store._records else {}
+        await real(key, to)
+        store._records[key].seqs = seqs
+
+    store.rewind = rewind
+
+
+def goes_back_to_anything(store: InMemorySessionService) -> None:
+    real = store.rewind
+
+    async def rewind(key, to):
+        session = await store.get(key, recent=0)
+        await real(key, min(max(to, 0), session.version) if session else to)
+
+    store.rewind = rewind
+
+
+def puts_back_event_by_event(store: InMemorySessionService) -> None:
+    async def restore(info, events):
+        await store.create(*info.key, state=info.initial)
+        record = store._records[info.key]
+        record.title, record.created_at = info.title, info.created_at
+        for name, value in info.state.items():
+            if name.startswith(("app:", "user:")):
+                home, short = store._home(info.key, record, name)
+                home.setdefault(short, value)
+        async for event in InOrder(events):
+            store._add(info.key, record, event)
+
+    store.restore = restore
+
+
+def overwrites_what_is_shared(store: InMemorySessionService) -> None:
+    real = store.restore
+
+    async def restore(info, events):
+        await real(info, events)
+        for name, value in info.state.items():
+            home, short = store._home(info.key, store._records[info.key], name)
+            home[short] = value
+
+    store.restore = restore
+
+
+def renumbers_what_it_puts_back(store: InMemorySessionService) -> None:
+    real = store.restore
+
+    async def restore(info, events):
+        every = [event async for event in events] if hasattr(events, "__aiter__") else list(events)
+        for serial, event in enumerate(every, 1):
+            event.__dict__["serial"] = event.serial or serial
+            event.__dict__["seq"] = event.seq or serial
+        await real(info, every)
+
+    store.restore = restore
+
+
+def forgets_times_and_titles(store: InMemorySessionService) -> None:
+    real = store.restore
+    store.restore = lambda info, events: real(replace(info, title="", created_at=0.0), events)
+
+
+def has_no_pages(store: InMemorySessionService) -> None:
+    real = store.list
+    store.list = lambda app_name=None, user_id=None, *, limit=None, before=None: real(app_name, user_id)
+
+
+def pages_by_number(store: InMemorySessionService) -> None:
+    """Counts from the front, where what changed meanwhile has come in."""
+    real = store.list
+    seen: list[int] = []
+
+    async def list_them(app_name=None, user_id=None, *, limit=None, before=None):
+        if before is None:
+            seen.clear()
+        page = (await real(app_name, user_id))[len(seen) :][:limit]
+        seen.extend(info.changed for info in page)
+        return page
+
+    store.list = list_them
+
+
+def reads_the_last_page_first(store: InMemorySessionService) -> None:
+    real = store.get
+
+    async def get(key, *, recent=None, after=None, limit=None):
+        session = await real(key, recent=recent, after=after)
+        if session is not None and limit is not None:
+            session.events = session.events[-limit:] if limit else []
+        return session
+
+    store.get = get
+
+
+def reads_what_comes_meanwhile(store: InMemorySessionService) -> None:
+    class Reading(_Pages):
+        async def _turn(self):
+            self._end = None
+            return await super()._turn() if self._after < 50 else None
+
+    store.events = lambda key, *, after=0, until=None, page=1_000: Reading(store, key, after, until, page)
+
+
+def deletes_what_has_changed(store: InMemorySessionService) -> None:
+    real = store.delete
+    store.delete = lambda key, *, expected_version=None: real(key)
+
+
+def has_one_title(store: InMemorySessionService) -> None:
+    real = store.rename
+
+    async def rename(key, title):
+        await real(key, title)
+        for record in store._records.values():
+            record.title = title
+
+    store.rename = rename
+
+
+def forks_the_whole(store: InMemorySessionService) -> None:
+    real = store.fork
+    store.fork = lambda key, *, at=None, session_id=None: real(key, session_id=session_id)
 
 
 def reuses_numbers(store: InMemoryArtifactService) -> None:
@@ -261,6 +406,33 @@ def hashes_nothing(store: InMemoryArtifactService) -> None:
         return found and replace(found, sha256="")
 
     store.load = load
+
+
+def remembers_numbers_of_the_gone(store: InMemoryArtifactService) -> None:
+    real = store.delete_session
+
+    async def delete_session(key):
+        last = dict(store._last)
+        await real(key)
+        store._last = last
+
+    store.delete_session = delete_session
+
+
+def deletes_the_users_files_too(store: InMemoryArtifactService) -> None:
+    after(store, "delete_session", lambda key: store._files.pop((key.app_name, key.user_id, None), None))
+
+
+def opens_the_latest_only(store: InMemoryArtifactService) -> None:
+    real = store.open
+    store.open = lambda key, name, *, version=None: real(key, name)
+
+
+def never_forgets(memory: InMemoryMemoryService) -> None:
+    async def delete_session(key):
+        return None
+
+    memory.delete_session = delete_session
 
 
 def adds_again(memory: InMemoryMemoryService) -> None:
@@ -325,13 +497,17 @@ SESSIONS = [
     reads_all, reads_the_first, ignores_after_with_recent, ignores_the_version, stores_one_by_one, loses_updates,
     stores_what_is_small_first, counts_serials_per_run, counts_seq_per_session, drops_what_is_new, deletes_shared_state,
     deletes_by_id, lists_in_the_order_of_making, takes_events_of_nowhere, numbers_what_it_refuses, ignores_case,
-    hands_out_its_own_state,
+    hands_out_its_own_state, keeps_state_when_it_goes_back, goes_back_in_shared_state_too,
+    counts_on_when_it_has_gone_back, goes_back_to_anything, puts_back_event_by_event, overwrites_what_is_shared,
+    renumbers_what_it_puts_back, forgets_times_and_titles, has_no_pages, pages_by_number, reads_the_last_page_first,
+    reads_what_comes_meanwhile, deletes_what_has_changed, has_one_title, forks_the_whole,
 ]  # fmt: skip
 ARTIFACTS = [
     reuses_numbers, keeps_user_files_to_the_session, takes_any_name, takes_a_number_before_the_stream,
-    lists_as_it_comes, hashes_nothing,
+    lists_as_it_comes, hashes_nothing, remembers_numbers_of_the_gone, deletes_the_users_files_too,
+    opens_the_latest_only,
 ]  # fmt: skip
-MEMORY = [adds_again, finds_everybody, ranks_backwards, has_no_limit]
+MEMORY = [never_forgets, adds_again, finds_everybody, ranks_backwards, has_no_limit]
 CASES = [
     *((SessionServiceSuite, InMemorySessionService, fault) for fault in SESSIONS),
     *((ArtifactServiceSuite, InMemoryArtifactService, fault) for fault in ARTIFACTS),

@@ -1,0 +1,1 @@
+"""Migrations of the tables, oldest first; see `agentflow.services.sql.migrate`."""

@@ -1,0 +1,114 @@
+"""Statements of SQLAlchemy Core, compiled once and run on the driver's own connection, and what a driver is.
+
+Core says what is asked, in every database's words; running it through its `Connection` costs more than SQLite's answer.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import BigInteger, BindParameter, Dialect, Table, bindparam
+from sqlalchemy.sql.base import Executable
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.elements import ClauseElement
+
+Row = tuple[Any, ...]
+NO_LIMIT = 2**62
+"""What `:limit` is when all are wanted."""
+
+
+def param(name: str) -> BindParameter[Any]:
+    """A value that is given when the statement is run."""
+    return bindparam(name)
+
+
+def whole(name: str) -> BindParameter[Any]:
+    """The same for a whole number that may be used in a sum."""
+    return bindparam(name, type_=BigInteger)
+
+
+class Driver(ABC):
+    """What databases do differently. Its methods are called in the threads of a `Database`.
+
+    Attributes:
+        dialect: What SQLAlchemy compiles for.
+    """
+
+    dialect: Dialect
+
+    insert: Callable[[Table], Any]
+    """The dialect's own `insert`, which can say what to do on a conflict."""
+
+    @abstractmethod
+    def connect(self, *, writes: bool) -> Any:
+        """A DBAPI connection in autocommit mode; the one that writes brings the tables up to date first."""
+
+    @abstractmethod
+    def begin(self, connection: Any, *, writes: bool) -> bool:
+        """Begin a transaction; gives whether someone else may have written since this connection's last one."""
+
+    @abstractmethod
+    def error(self, raised: Exception) -> Exception:
+        """A `ServiceError` for what the driver raised; anything else as it is."""
+
+    @abstractmethod
+    def concerns_one(self, raised: Exception) -> bool:
+        """Whether of several writes in one transaction others might succeed without the one that raised this."""
+
+
+class Query:
+    """One statement."""
+
+    def __init__(self, driver: Driver, statement: Executable) -> None:
+        self._dialect = driver.dialect
+        self._statement = statement
+        self._compiled: SQLCompiler | None = None
+        self._text = ""
+        self._names: Sequence[str] = ()
+        self._defaults: Mapping[str, Any] = {}
+
+    @property
+    def text(self) -> str:
+        """Its SQL."""
+        if self._compiled is None:
+            assert isinstance(self._statement, ClauseElement)
+            compiled = self._statement.compile(dialect=self._dialect)
+            assert isinstance(compiled, SQLCompiler)
+            self._text, self._defaults = compiled.string, compiled.params
+            self._names = compiled.positiontup or ()
+            self._compiled = compiled
+        return self._text
+
+    def all(self, connection: Any, **values: Any) -> list[Row]:
+        """All its rows."""
+        rows: list[Row] = self._run(connection, values).fetchall()
+        return rows
+
+    def one(self, connection: Any, **values: Any) -> Row | None:
+        """Its first row."""
+        row: Row | None = self._run(connection, values).fetchone()
+        return row
+
+    def run(self, connection: Any, **values: Any) -> int:
+        """Run it; gives how many rows it changed."""
+        count: int = self._run(connection, values).rowcount
+        return count
+
+    def many(self, connection: Any, rows: Sequence[Row]) -> None:
+        """Run it for each of `rows`, whose values are in the order of the statement's."""
+        cursor = connection.cursor()
+        text = self.text
+        cursor.executemany(text, rows if self._names else [self._named(row) for row in rows])
+
+    def _run(self, connection: Any, values: Mapping[str, Any]) -> Any:
+        cursor = connection.cursor()
+        text = self.text
+        if self._names:
+            defaults = self._defaults
+            cursor.execute(text, [values[name] if name in values else defaults[name] for name in self._names])
+        else:
+            cursor.execute(text, {**self._defaults, **values})
+        return cursor
+
+    def _named(self, row: Row) -> dict[str, Any]:
+        return dict(zip(self._defaults, row, strict=True))
