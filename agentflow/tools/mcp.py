@@ -4,8 +4,9 @@ import base64
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import anyio
 
@@ -15,15 +16,11 @@ from agentflow.errors import ConfigError, ToolError
 from agentflow.tools.function import NeedsConfirmation
 from agentflow.tools.toolset import Toolset
 
-try:
-    import httpx2
+if TYPE_CHECKING:  # the SDK is heavy, and an extra: it is imported when a server is first connected to
     import mcp_types as types
-    from mcp import Client, MCPError, StdioServerParameters, stdio_client
-    from mcp.client.streamable_http import streamable_http_client
+    from mcp import Client
     from mcp.server import Server
     from mcp.server.mcpserver import MCPServer
-except ImportError as error:
-    raise ImportError("MCP servers need the extra `mcp`: install agentflow-py[mcp]") from error
 
 T = TypeVar("T")
 _PROGRESS_KEPT = 64
@@ -71,6 +68,8 @@ class McpToolset(Toolset):
         connect_timeout: float = 30.0,
     ) -> None:
         super().__init__(only=only, prefix=prefix, require_confirmation=require_confirmation)
+        if find_spec("mcp") is None:
+            raise ConfigError("McpToolset needs the extra `mcp`: agentflow-py[mcp]")
         if isinstance(server, str):
             if not server.startswith(("http://", "https://")):
                 raise ConfigError(f"McpToolset: {server!r} is no URL; a command is a list: ['npx', '-y', '...']")
@@ -79,7 +78,7 @@ class McpToolset(Toolset):
             if not server or not all(isinstance(word, str) for word in server):
                 raise ConfigError(f"McpToolset: a command is a list of strings that isn't empty, not {server!r}")
             self.name = " ".join(server)
-        elif isinstance(server, (Server, MCPServer)):
+        elif type(server).__module__.split(".")[0] == "mcp":
             self.name = server.name
         else:
             raise ConfigError(f"McpToolset: a server is a URL or a command, not {server!r}")
@@ -133,6 +132,10 @@ class McpToolset(Toolset):
 
         `again`: also where it was lost in the middle, and nobody knows whether the server has done it.
         """
+        import httpx2
+        from mcp import MCPError
+        from mcp_types import CONNECTION_CLOSED
+
         connection = await self._connect(ctx)
         for last in (False, True):
             if not last and connection.lost:
@@ -142,7 +145,7 @@ class McpToolset(Toolset):
                 return await do(connection)
             except MCPError as error:
                 gone = error.message == "Session terminated"  # the server has forgotten us: it has done nothing
-                if last or not (gone or (again and error.code == types.CONNECTION_CLOSED)):
+                if last or not (gone or (again and error.code == CONNECTION_CLOSED)):
                     raise self._failed(error) from error
             except (httpx2.HTTPError, OSError, anyio.ClosedResourceError, anyio.BrokenResourceError) as error:
                 if last or not again:
@@ -154,6 +157,9 @@ class McpToolset(Toolset):
         return ToolError(f"MCP server {self.name!r}: {str(error) or type(error).__name__}")
 
     async def _connect(self, ctx: InvocationContext, *, renew: "_Connection | None" = None) -> "_Connection":
+        import httpx2
+        from mcp import MCPError
+
         with anyio.move_on_after(self.connect_timeout):
             try:
                 connection: _Connection = await ctx.resource(self, self._open, renew=renew)
@@ -165,6 +171,10 @@ class McpToolset(Toolset):
 
     @asynccontextmanager
     async def _open(self) -> "AsyncGenerator[_Connection]":
+        import httpx2
+        from mcp import Client, StdioServerParameters, stdio_client
+        from mcp.client.streamable_http import streamable_http_client
+
         connection = _Connection()
         async with AsyncExitStack() as stack:
             server: Any = self.server
@@ -181,18 +191,18 @@ class McpToolset(Toolset):
 class _Connection:
     """One connection to a server, and what is known of it."""
 
-    client: Client
+    client: "Client"
 
     def __init__(self) -> None:
         self.lost = False
-        self._tools: list[types.Tool] | None = None
+        self._tools: list[Any] | None = None
 
     async def heard(self, message: object) -> None:
         """The server says something of itself."""
-        if isinstance(message, types.ToolListChangedNotification):
+        if type(message).__name__ == "ToolListChangedNotification":
             self._tools = None
 
-    async def list_tools(self) -> list[types.Tool]:
+    async def list_tools(self) -> "list[types.Tool]":
         if self._tools is None:
             tools: list[types.Tool] = []
             cursor: str | None = None
@@ -205,7 +215,7 @@ class _Connection:
             self._tools = tools
         return self._tools
 
-    async def list_resources(self) -> list[types.Resource]:
+    async def list_resources(self) -> "list[types.Resource]":
         resources: list[types.Resource] = []
         cursor: str | None = None
         while True:
@@ -354,16 +364,18 @@ def _answer(result: "types.CallToolResult") -> Any:
 
 
 def _part(block: "types.ContentBlock") -> Part:
-    if isinstance(block, types.TextContent):
+    if block.type == "text":
         return Text(block.text)
-    if isinstance(block, (types.ImageContent, types.AudioContent)):
-        return Blob(base64.b64decode(block.data), block.mime_type)
-    if isinstance(block, types.ResourceLink):
+    if block.type == "resource_link":
         return FileRef(str(block.uri), block.mime_type, block.name)
-    return _contents(block.resource)
+    if block.type == "resource":
+        return _contents(block.resource)
+    return Blob(base64.b64decode(block.data), block.mime_type)
 
 
 def _contents(contents: "types.TextResourceContents | types.BlobResourceContents") -> Part:
-    if isinstance(contents, types.TextResourceContents):
-        return Text(contents.text)
-    return Blob(base64.b64decode(contents.blob), contents.mime_type or "application/octet-stream", str(contents.uri))
+    text = getattr(contents, "text", None)
+    if text is not None:
+        return Text(text)
+    blob = base64.b64decode(getattr(contents, "blob", ""))
+    return Blob(blob, contents.mime_type or "application/octet-stream", str(contents.uri))
