@@ -76,7 +76,7 @@ class Call:
         limiter = self.model.limiter
         if limiter is None:
             return await self.model.generate(self.request, self.on_chunk)
-        async with limiter.slot() as waited:
+        async with limiter.slot(self.request.model or self.model.name) as waited:
             self.waited += waited
             if waited > 0 and on_wait is not None:
                 on_wait(waited)
