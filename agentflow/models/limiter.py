@@ -78,14 +78,22 @@ class ConcurrencyLimiter:
         return Load(int(line.limit), line.active, len(line.waiting))
 
     @asynccontextmanager
-    async def slot(self, model: str = "") -> AsyncGenerator[float]:
-        """Wait for a turn at a model, and have it inside the block. Gives the seconds that it took."""
+    async def slot(self, model: str = "", *, patient: bool = True) -> AsyncGenerator[float]:
+        """Wait for a turn at a model, and have it inside the block. Gives the seconds that it took.
+
+        Raises:
+            ModelError: The provider wants no calls for a while, and who asks isn't `patient`.
+        """
         line = self._line(model)
         began = anyio.current_time()
         await self._take(line)
         try:
             started = anyio.current_time()
             while line.not_before > started:
+                if not patient:
+                    pause = line.not_before - started
+                    why = f"model {model!r} wants no calls for {pause:.3g} s"
+                    raise ModelError(why, kind="rate_limit", retry_after=pause, model=model)
                 await anyio.sleep_until(line.not_before)
                 started = anyio.current_time()
             try:
