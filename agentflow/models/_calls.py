@@ -72,8 +72,7 @@ class Call:
         usage = await self._priced(response.usage or Usage(model_calls=1), response.model)
         if self.lost is not None:
             usage = self.lost + usage
-        response.usage = self._with_extra(usage)
-        return response
+        return replace(response, usage=self._with_extra(usage))
 
     async def _attempt(self, on_wait: Callable[[float], None] | None) -> Any:
         limiter = self.model.limiter
