@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from agentflow._sync import SyncRun as SyncRun
     from agentflow.agents.branches import Branch as Branch, Branches as Branches
     from agentflow.agents.function import FunctionAgent as FunctionAgent, agent as agent
+    from agentflow.agents.llm import (
+        LlmAgent as LlmAgent,
+        TokenBudget as TokenBudget,
+        fill_instruction as fill_instruction,
+    )
     from agentflow.agents.loop import LoopAgent as LoopAgent
     from agentflow.agents.parallel import ParallelAgent as ParallelAgent
     from agentflow.agents.sequential import SequentialAgent as SequentialAgent
@@ -39,6 +44,8 @@ if TYPE_CHECKING:
         CommitUnknown as CommitUnknown,
         ConfigError as ConfigError,
         ContextEnded as ContextEnded,
+        InstructionError as InstructionError,
+        InvalidAnswer as InvalidAnswer,
         InvalidArguments as InvalidArguments,
         InvalidEvent as InvalidEvent,
         LimitExceeded as LimitExceeded,
@@ -120,6 +127,7 @@ _HOMES = {
     "agentflow._sync": ("SyncRun",),
     "agentflow.agents.branches": ("Branch", "Branches"),
     "agentflow.agents.function": ("FunctionAgent", "agent"),
+    "agentflow.agents.llm": ("LlmAgent", "TokenBudget", "fill_instruction"),
     "agentflow.agents.loop": ("LoopAgent",),
     "agentflow.agents.parallel": ("ParallelAgent",),
     "agentflow.agents.sequential": ("SequentialAgent",),
@@ -142,6 +150,8 @@ _HOMES = {
         "CommitUnknown",
         "ConfigError",
         "ContextEnded",
+        "InstructionError",
+        "InvalidAnswer",
         "InvalidArguments",
         "InvalidEvent",
         "LimitExceeded",

@@ -15,7 +15,7 @@ from agentflow._streams import Channel, Flow, Loop, Ticket
 from agentflow.content import Part, Text
 from agentflow.errors import InvalidEvent, LimitExceeded, StateConflict
 from agentflow.events import Actions, Event, Usage, clean_event
-from agentflow.history import History, visible_by_prefix
+from agentflow.history import Histories, History, V, visible_by_prefix
 from agentflow.journal import Journal
 from agentflow.policies import Limits, Spent
 from agentflow.services.sessions import SessionKey, SessionService
@@ -110,11 +110,13 @@ class Invocation:
         time: Callable[[], float],
         limits: Limits,
         lookahead: int,
+        stream: bool,
         max_event_bytes: int,
         visibility: str,
         seed: int | None,
         tracing: Tracing | None,
         scheduler: Scheduler | None,
+        histories: Histories,
         on_event: EventHook | None,
     ) -> None:
         self.id = id
@@ -129,6 +131,7 @@ class Invocation:
         self.limits = limits
         self.spent = Spent()
         self.lookahead = lookahead
+        self.stream = stream
         self.max_event_bytes = max_event_bytes
         self._plain_chars = max_event_bytes // 6 - 1024
         self.visibility = visibility
@@ -154,6 +157,8 @@ class Invocation:
         self._answered = 0
         self._early: dict[int, tuple[list[_Row], Ticket | None]] = {}
         self._deferred: list[Any] = []  # turns that were cancelled, or (context, place, what makes the event)
+        self._histories = histories
+        self._meanwhile: list[Event] = []  # what is committed while the log is read
         self._history: History | None = None
         self._note: Callable[[Event], None] | None = None  # who is told of each commit, once someone asked for history
 
@@ -443,24 +448,39 @@ class Invocation:
         if self.visibility == "prefix":
             session = await self.sessions.get(self.key)
             return visible_by_prefix(session.events if session else (), place.branch)
-        if self._history is None:
-            await self._load_history()
-        assert self._history is not None
-        return self._history.visible(self.id, place.branch)
+        return (self._history or await self._load_history()).visible(self.id, place.branch)
 
-    async def _load_history(self) -> None:
+    async def view(self, place: Place, key: str, make: Callable[[], V]) -> V:
+        """A view on what an agent at `place` sees now: kept for the session, and fed only what is new."""
+        if self.visibility == "prefix":
+            view = make()
+            view.add(await self.history(place))
+            return view
+        return (self._history or await self._load_history()).view(self.id, place.branch, key, make)
+
+    async def _load_history(self) -> History:
         """Read the log once; what is committed meanwhile is kept aside and added, once, in order."""
-        meanwhile: list[Event] = []
         if self._note is None:
-            self._note = meanwhile.append
-        session = await self.sessions.get(self.key)
+            self._note = self._meanwhile.append
+        index = self._histories.take(self.key)
+        session = await self.sessions.get(self.key, after=index.serial - 1 if index is not None else None)
+        events = session.events if session is not None else []
+        if index is not None and events and events[0].id == index.last:
+            for event in events[1:]:
+                index.add(event)
+        elif index is not None:  # the log is not what it was
+            session = await self.sessions.get(self.key)
+            index = History(session.events if session is not None else ())
+        else:
+            index = History(events)
         if self._history is not None:
-            return  # another task of this run was faster
-        index = History(session.events if session else ())
-        for event in meanwhile:
+            return self._history  # another task of this run was faster
+        for event in self._meanwhile:
             if (event.serial or 0) > index.serial:
                 index.add(event)
         self._history, self._note = index, index.add
+        self._histories.keep(self.key, index)
+        return index
 
 
 def with_pending(pending: dict[str, Any], event_actions: Actions | None) -> Actions:

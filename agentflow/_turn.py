@@ -4,7 +4,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import isawaitable
 from types import CoroutineType
 from typing import Any, Self
@@ -35,6 +35,7 @@ from agentflow.events import (
     event_form,
 )
 from agentflow.journal import Past
+from agentflow.models.base import Model
 from agentflow.outcome import Outcome
 from agentflow.policies import Retry
 from agentflow.questions import Question, pause_in
@@ -60,6 +61,14 @@ class Services:
     memory: MemoryService
     plugins: Hooks
     resources: Resources
+    model: Model | None = None
+    held: set[Model] = field(default_factory=set)
+
+    async def hold(self, model: Model) -> None:
+        """Have what `model` opens kept open until the Runner ends."""
+        if model not in self.held:
+            self.held.add(model)
+            await model.__aenter__()
 
 
 class LoopFrame:
@@ -172,6 +181,18 @@ class Turn(ABC):
         inner.path, inner.iteration, inner._loop, inner._links = self.path, iteration, frame, self._links
         inner._past = self._past
         return inner
+
+    def stand_in(self, agent: Any) -> Self:
+        """The context of one of its agents below that takes the turn in place of its own, at its place in the tree."""
+        ctx = self.derive(agent)
+        above = agent.parent
+        names = [agent.name]
+        while above is not None and above is not self.agent:
+            names.append(above.name)
+            above = above.parent
+        ctx.path = ".".join((self.path, *reversed(names)))
+        ctx._past = self._past
+        return ctx
 
     def halted(self) -> bool:
         """Whether a loop that runs this has been ended, as far as this line knows."""
@@ -469,6 +490,7 @@ async def _tries(ctx: Turn, start: AgentStart, retry: Retry) -> None:
                 raise
             failure = error_info(error)
             wait = retry.wait(ctx._attempts, run.rng)
+            failed = run.now()
             if run.tracing is not None:
                 run.tracing.attempt_failed(ctx._span, ctx._attempts, error)
         if ctx._state is not None:
@@ -478,7 +500,8 @@ async def _tries(ctx: Turn, start: AgentStart, retry: Retry) -> None:
         ctx._said, ctx._links = None, ()
         await anyio.sleep(wait)
         ctx._attempts += 1
-        await ctx.tell(type(start)(ctx.agent.name, start.agent_type, ctx._attempts, failure))
+        waited = round((run.now() - failed) * 1000, 3)
+        await ctx.tell(type(start)(ctx.agent.name, start.agent_type, ctx._attempts, failure, waited_ms=waited))
 
 
 async def _body(ctx: Turn) -> None:

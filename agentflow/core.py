@@ -81,6 +81,15 @@ class Agent(Node):
         """Take a turn: an `async def` that emits through `ctx`, or an async generator that yields events."""
         raise ConfigError(f"{type(self).__name__} {self.name!r} has no `run`: write `async def run(self, ctx)`")
 
+    @property
+    def shares_floor(self) -> bool:
+        """Whether another agent of its tree may answer in its place; see `who_answers`."""
+        return False
+
+    async def who_answers(self, ctx: "InvocationContext") -> "Agent":
+        """Which agent of its tree takes the turn, where it is the root of a run: itself, unless it `shares_floor`."""
+        return self
+
     def check(self) -> None:
         """Called when built or cloned; a subclass checks its own settings here, after `super().check()`.
 
@@ -383,6 +392,7 @@ class InvocationContext(Watching):
             and event is not None
             and run.direct
             and self._watch is None
+            and self._past is None
             and not self._place.watchers
             and (self._state is None or not self._state._pending)
             and not self.ended

@@ -11,6 +11,8 @@
     │   ├── StaleSession       someone else wrote first
     │   └── AnswerRefused      an answer to what nobody asked, or waits for
     ├── RunNotFound            nothing to attach to
+    ├── InvalidCursor          a client asks to go on from where nobody can have been
+    ├── InvalidArchive         exported sessions are damaged, or something else: `.line`
     ├── ToolError              a tool failed, and says so in words for the model
     │   ├── InvalidArguments   it was called with what doesn't fit
     │   └── NotConfirmed       somebody said no to the call
@@ -19,6 +21,8 @@
     │   ├── ModelError         a model didn't answer: `.kind`, `.retryable`, `.retry_after`, `.status`
     │   ├── LimitExceeded      a budget ran out: `.limit`, `.spent`
     │   ├── StateConflict      two branches wrote one key: `.key`, `.branches`
+    │   ├── InstructionError   a template names what isn't there: `.key`
+    │   ├── InvalidAnswer      a model gave no answer that fits its schema
     │   ├── ToolTimeout        a tool was still at work when its time was up: `.tool`, `.seconds`
     │   └── PluginError        a hook failed: `.plugin`, `.hook`
     └── ServiceError           storage failed; nothing was written
@@ -95,6 +99,22 @@ class AnswerRefused(SessionError):
 
 class RunNotFound(AgentflowError):
     """The Runner knows no run of this id."""
+
+
+class InvalidCursor(AgentflowError):
+    """What a client sent as its position in a run is none."""
+
+
+class InvalidArchive(AgentflowError):
+    """Exported sessions are damaged, cut short, of a newer version, or something else altogether.
+
+    Attributes:
+        line: Which line, from 1.
+    """
+
+    def __init__(self, message: str, *, line: int) -> None:
+        super().__init__(message)
+        self.line = line
 
 
 class ToolError(AgentflowError):
@@ -249,6 +269,22 @@ class StateConflict(RunError):
         super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
         self.key = key
         self.branches = branches
+
+
+class InstructionError(RunError):
+    """An instruction's template names a state key or an artifact that isn't there.
+
+    Attributes:
+        key: The name that it asks for.
+    """
+
+    def __init__(self, message: str, *, key: str, agent: str = "", branch: str = "", invocation_id: str = "") -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.key = key
+
+
+class InvalidAnswer(RunError):
+    """A model gave no answer that fits the agent's `output_schema`, after it was told what is wrong."""
 
 
 class ToolTimeout(RunError, TimeoutError):

@@ -15,6 +15,8 @@ from agentflow.content import (
     Part,
     Record,
     Text,
+    ToolCall,
+    ToolResult,
     as_parts,
     camel,
     clean_json,
@@ -100,6 +102,7 @@ class AgentStart(Record):
 
     `own_branch`: it runs beside others of the same parent, on a branch that joins when it ends. `resumed`: it goes on
     after a pause, in the place where it was. `isolated`: it sees nothing from before its line, only what it is told.
+    `waited_ms`: from the failure of the attempt before to this one.
     """
 
     agent_name: str
@@ -109,6 +112,7 @@ class AgentStart(Record):
     own_branch: bool = False
     resumed: bool = False
     isolated: bool = False
+    waited_ms: float = 0.0
     extra: dict[str, Any] | None = field(default=None, kw_only=True, repr=False)
     name: ClassVar[str] = "agent_start"
 
@@ -337,6 +341,7 @@ class Event(BaseModel):
         parts: The content. A string or a list of strings is taken as text.
         partial: A streamed piece; delivered, never stored. `response_id` ties it to its final event.
         actions: State written, escalation, transfer; `None` when it does nothing but speak.
+        finish_reason: Why the model that said it stopped: `stop`, `tool_calls`, `max_tokens` (it was cut off), ...
         lifecycle: Set on events that tell of the run itself; they never enter a prompt.
         long_running_tool_ids: The calls in it whose answer may come in a later message: questions to people among them.
 
@@ -368,6 +373,7 @@ class Event(BaseModel):
     actions: Annotated[Actions | None, *_record(Actions)] = None
     usage: Annotated[Usage | None, *_record(Usage)] = None
     error: Annotated[ErrorInfo | None, *_record(ErrorInfo)] = None
+    finish_reason: str | None = None
     lifecycle: Annotated[Lifecycle | None, *_lifecycle] = None
     long_running_tool_ids: tuple[str, ...] = ()
 
@@ -378,6 +384,20 @@ class Event(BaseModel):
         if len(parts) == 1 and type(parts[0]) is Text:
             return parts[0].text
         return "".join(part.text for part in parts if type(part) is Text)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it ends what its author has to say for now: no piece, and no tool call or result that others follow.
+
+        A result that no model reads is final, and so is a question to people.
+
+        Source: adk-go `session/session.go`, `IsFinalResponse`.
+        """
+        if self.partial or self.lifecycle is not None:
+            return False
+        if self.long_running_tool_ids or (self.actions is not None and self.actions.skip_summarization):
+            return True
+        return not any(type(part) in (ToolCall, ToolResult) for part in self.parts)
 
     @property
     def segments(self) -> tuple[str, ...]:

@@ -236,7 +236,7 @@ class Journal:
         parent = self.find(above, event.branch) if above else None
         if parent is not None:
             parent.children.append(past)
-        elif not above:
+        elif self.root is None or not above:
             self.root = past
 
     def _end(self, past: Past, record: AgentComplete) -> None:

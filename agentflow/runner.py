@@ -24,7 +24,10 @@ from agentflow.content import Part, ToolResult, UserContent, as_parts
 from agentflow.core import Agent, InvocationContext, Plugin
 from agentflow.errors import AnswerRefused, CommitUnknown, ConfigError, PluginError, RunNotFound, SessionBusy
 from agentflow.events import Actions, AgentStart, Event, build_event, event_form
+from agentflow.history import Histories
 from agentflow.journal import Journal, check_answers
+from agentflow.models.base import Model
+from agentflow.models.registry import resolve_model
 from agentflow.outcome import Outcome
 from agentflow.policies import Limits, seconds
 from agentflow.questions import Paused
@@ -100,6 +103,7 @@ class Runner:
         artifacts: Where files are stored; by default in memory.
         memory: What is remembered across sessions; by default in memory.
         plugins: Who watches and steps in, in order.
+        model: What agents think with that have no model, nor an agent above them that has one: a `Model` or a name.
         limits: What each run may spend; `run(limits=...)` overrides it.
         teardown_timeout: Seconds that a cancelled run has to end before the agents that refuse are reported by name.
         max_event_bytes: Size limit of one event as JSON.
@@ -125,6 +129,7 @@ class Runner:
         artifacts: ArtifactService | None = None,
         memory: MemoryService | None = None,
         plugins: Sequence[Plugin] = (),
+        model: Model | str | None = None,
         limits: Limits | None = None,
         teardown_timeout: float = 5.0,
         max_event_bytes: int = 16 * 1024 * 1024,
@@ -161,7 +166,13 @@ class Runner:
         self._own = [own for own, other in zip(made, given, strict=True) if other is None]
         self._hooks = Hooks(plugins, Plugin)
         self._resources = Resources()
-        self._services = Services(self.artifacts, self.memory, self._hooks, self._resources)
+        self._services = Services(
+            self.artifacts,
+            self.memory,
+            self._hooks,
+            self._resources,
+            resolve_model(model) if model is not None else None,
+        )
         self._max_event_bytes = max_event_bytes
         self._visibility = visibility
         self._on_exit = on_exit
@@ -172,6 +183,7 @@ class Runner:
         self._tasks: TaskGroup | None = None
         self._loop: Loop | None = None
         self._tracing: tracing.Tracing | None = None
+        self._histories = Histories()
         self._turns = _turns.setdefault(self.sessions, _Turns())
         self._live: dict[str, Live] = {}
         self._kept: OrderedDict[str, Live] = OrderedDict()
@@ -226,6 +238,10 @@ class Runner:
                     failures.append((plugin, raised))
             if scope.cancelled_caught:
                 logger.error("plugin %r was not closed within %g s", plugin_name(plugin), self.teardown_timeout)
+        for model in self._services.held:
+            with anyio.move_on_after(self.teardown_timeout):
+                await model.__aexit__(None, None, None)
+        self._services.held.clear()
         for service in self._own:
             await service.aclose()
         for plugin, failure in failures:
@@ -240,6 +256,7 @@ class Runner:
         session_id: str | None = None,
         state: Mapping[str, Any] | None = None,
         lookahead: int = 0,
+        stream: bool = True,
         limits: Limits | None = None,
         on_busy: OnBusy = "wait",
         on_consumer_gone: OnConsumerGone = "cancel",
@@ -254,6 +271,7 @@ class Runner:
             state: Written to the session with the user's message.
             lookahead: How many events each branch may be ahead of the reader. 0 is lock-step: an agent goes on when
                 its event has been read and the next one asked for.
+            stream: Whether models' answers come in pieces (partial events) before they come as a whole.
             limits: What this run may spend.
             on_busy: When another run holds the session: `"wait"` for it, or `"reject"` with `SessionBusy`.
             on_consumer_gone: When the block is left early: `"cancel"` the run, `"detach"` (it goes on in the Runner;
@@ -286,7 +304,9 @@ class Runner:
                 told, journal = await self._read_answers(key, answers or {}, parts)
                 session = await self.sessions.get(key, recent=0) if session_id is not None else None
                 session = session or await self.sessions.create(*key)
-                live = self._make(key, dict(session.state), lookahead, limits or self.limits, on_consumer_gone, journal)
+                live = self._make(
+                    key, dict(session.state), lookahead, stream, limits or self.limits, on_consumer_gone, journal
+                )
                 self._live[live.invocation.id] = live
                 self._running_group().start_soon(
                     self._host, live, turns, told, dict(state or {}), name=f"agentflow run {live.invocation.id}"
@@ -306,6 +326,7 @@ class Runner:
         session_id: str | None = None,
         state: Mapping[str, Any] | None = None,
         lookahead: int = 0,
+        stream: bool = True,
         limits: Limits | None = None,
         backend: Literal["asyncio", "trio"] = "asyncio",
     ) -> SyncRun:
@@ -319,10 +340,19 @@ class Runner:
             session_id: See `run`.
             state: See `run`.
             lookahead: See `run`.
+            stream: See `run`.
             limits: See `run`.
             backend: Which event loop it runs on.
         """
-        run = self.run(message, user_id=user_id, session_id=session_id, state=state, lookahead=lookahead, limits=limits)
+        run = self.run(
+            message,
+            user_id=user_id,
+            session_id=session_id,
+            state=state,
+            lookahead=lookahead,
+            stream=stream,
+            limits=limits,
+        )
         return SyncRun(self, lambda: run, backend)
 
     def attach(self, run_id: str, *, after: int = 0) -> Run:
@@ -366,10 +396,9 @@ class Runner:
             return parts, None
         session = await self.sessions.get(key)
         results, journal = check_answers(session.events if session is not None else [], answers, parts)
-        if journal is not None and journal.root is not None and journal.root.path != self.agent.name:
-            raise AnswerRefused(
-                f"these answers are for agent {journal.root.path!r}; this Runner's is {self.agent.name!r}"
-            )
+        past = journal.root if journal is not None else None
+        if past is not None and (past.path.split(".")[0] != self.agent.name or not self.agent.find_agent(past.agent)):
+            raise AnswerRefused(f"these answers are for agent {past.path!r}; this Runner's is {self.agent.name!r}")
         return (*(part for part in parts if type(part) is not ToolResult), *results), journal
 
     def _running_group(self) -> TaskGroup:
@@ -382,6 +411,7 @@ class Runner:
         key: SessionKey,
         state: dict[str, Any],
         lookahead: int,
+        stream: bool,
         limits: Limits,
         policy: OnConsumerGone,
         journal: Journal | None,
@@ -399,11 +429,13 @@ class Runner:
             time=self._time,
             limits=limits,
             lookahead=lookahead,
+            stream=stream,
             max_event_bytes=self._max_event_bytes,
             visibility=self._visibility,
             seed=self._seed,
             tracing=self._tracing,
             scheduler=self._scheduler,
+            histories=self._histories,
             on_event=self._on_event if self._hooks.having("on_event") else None,
         )
         run.state = state
@@ -453,12 +485,11 @@ class Runner:
         run, hooks = live.invocation, self._hooks
         if run.journal is None:
             run.user_content = parts
-        if hooks.plugins:
-            replaced = await hooks.first("on_user_message", root, parts)
-            if replaced is not None:
-                parts = as_parts(replaced)
-                if run.journal is None:
-                    run.user_content = parts
+        replaced = await hooks.first("on_user_message", root, parts) if hooks.plugins else None
+        if replaced is not None:
+            parts = as_parts(replaced)
+            if run.journal is None:
+                run.user_content = parts
         if run.tracing is not None:
             run.tracing.input(live.span, root.user_text)
         if parts or state:
@@ -473,13 +504,23 @@ class Runner:
         if reply is not None:
             await root.emit(as_event(root, reply, "before_run"))
             return "ok"
-        start = AgentStart(self.agent.name, type(self.agent).__name__, resumed=run.journal is not None)
+        agent = await self._who_answers(root)
+        ctx = root if agent is self.agent else root.stand_in(agent)
         try:
-            await take_turn(root, start)
+            await take_turn(ctx, AgentStart(agent.name, type(agent).__name__, resumed=run.journal is not None))
         except Paused as pause:
             live.pending = pause.questions
             return "paused"
         return "ok"
+
+    async def _who_answers(self, root: InvocationContext) -> Agent:
+        """Who takes the turn: the root, unless another agent of its tree has the floor, or goes on after a pause."""
+        journal = root._run.journal
+        if journal is not None and journal.root is not None:
+            agent: Agent | None = self.agent.find_agent(journal.root.agent)
+            assert agent is not None  # `_read_answers` has seen to that
+            return agent
+        return await self.agent.who_answers(root) if self.agent.shares_floor else self.agent
 
     async def _last_words(self, live: Live, root: InvocationContext) -> None:
         """Commit what was deferred and let plugins know; shielded, each plugin within its time."""

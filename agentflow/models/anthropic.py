@@ -93,9 +93,7 @@ class AnthropicModel(SdkModel):
         self.retry = retry
         self.limiter = limiter
         self.price = price
-        self.capabilities = capabilities or Capabilities(
-            thinking=True, images=True, documents=True, max_input_tokens=200_000, max_output_tokens=64_000
-        )
+        self.capabilities = capabilities or Capabilities(thinking=True, images=True, documents=True)
         self._given = client
         self._api_key = api_key
         self._base_url = base_url

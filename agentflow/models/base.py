@@ -11,7 +11,7 @@ import anyio
 from anyio.lowlevel import RunVar
 from opentelemetry.trace import Span
 
-from agentflow.content import Blob, Part, Record, Text, ToolCall, part_to_wire, to_wire
+from agentflow.content import Blob, Part, Record, Text, ToolCall, part_to_wire
 from agentflow.errors import ConfigError
 from agentflow.events import Usage
 from agentflow.models._calls import call_model
@@ -111,6 +111,7 @@ class ModelSettings:
         thinking: `True` lets it think as much as it sees fit, a number is a budget of tokens, `False` is none.
         show_thinking: Whether the thoughts are sent as readable text, or only sealed.
         parallel_tool_calls: Whether one answer may hold several tool calls.
+        strict_tools: The provider guarantees that arguments fit their schema, for all tools.
         cache: Let the provider cache what begins the prompt: `True`, or for how long. On where `None`.
         timeout: Seconds for one call, retries aside: between any two pieces of an answer, where it is streamed.
         extra: More, by the provider's own names, put into its request as it is.
@@ -125,6 +126,7 @@ class ModelSettings:
     thinking: bool | int | None = None
     show_thinking: bool | None = None
     parallel_tool_calls: bool | None = None
+    strict_tools: bool | None = None
     cache: bool | Literal["5m", "1h"] | None = None
     timeout: float | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -332,7 +334,7 @@ def _holders() -> dict[Model, int]:
 
 def estimate_tokens(request: ModelRequest) -> int:
     """Roughly how many tokens a request has, without asking anyone: a token is about four characters of English."""
-    size = len(request.system) + sum(len(str(to_wire(tool))) for tool in request.tools)
+    size = len(request.system) + sum(len(str(tool)) for tool in request.tools)
     return size // 4 + sum(4 + sum(map(_weight, message.parts)) for message in request.messages)
 
 

@@ -273,7 +273,10 @@ class SQLiteDriver(Driver):
 
     def _upgrade(self, raw: sqlite3.Connection) -> None:
         engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        # The transaction is ours, and stays open: SQLAlchemy would end it when it first sees the connection.
+        for end in ("do_commit", "do_rollback"):
+            setattr(engine.dialect, end, lambda dbapi_connection: None)
+        with engine.connect() as connection:
             try:
                 upgrade(connection, self.found)
             except AgentflowError as error:

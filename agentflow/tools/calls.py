@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import isawaitable
 from typing import Any
@@ -176,7 +176,7 @@ async def _run_jobs(ctx: InvocationContext, jobs: "list[_Job]", limit: int | Non
         for batch in _batches(jobs):
             await _run_batch(batch, limit)
     except BaseException:
-        _close(ctx, jobs)
+        close_calls(ctx, [job.call for job in jobs], [job.result for job in jobs if job.result is not None])
         raise
     finally:
         ctx._active -= 1
@@ -220,13 +220,18 @@ async def _run_batch(batch: "list[_Job]", limit: int | None) -> None:
         raise ExceptionGroup(f"{len(failures)} tools failed", failures)
 
 
-def _close(ctx: InvocationContext, jobs: "list[_Job]") -> None:
-    """The turn ends here: answer every call with the run's next commit, so that a later turn finds none open."""
+def close_calls(ctx: InvocationContext, calls: Sequence[ToolCall], results: Iterable[Part] = ()) -> None:
+    """The turn ends here: answer every call with the run's next commit, so that a later turn finds none open.
+
+    Args:
+        ctx: The context of the agent whose model asked.
+        calls: All of one answer of the model.
+        results: Of those that had answered.
+    """
     run = ctx._run
-    parts = [
-        job.result or ToolResult(job.call.id, job.call.name, "cancelled before it had answered", is_error=True)
-        for job in jobs
-    ]
+    known = {result.id: result for result in results if type(result) is ToolResult}
+    words = "cancelled before it had answered"
+    parts = [known.get(call.id) or ToolResult(call.id, call.name, words, is_error=True) for call in calls]
 
     def make() -> Event:
         event = build_event(ctx.form, run.new_id(), run.time(), tuple(parts))

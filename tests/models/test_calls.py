@@ -7,6 +7,7 @@ import pytest
 
 from agentflow import (
     CallSite,
+    Capabilities,
     ConcurrencyLimiter,
     ConfigError,
     FallbackModel,
@@ -148,9 +149,9 @@ async def test_the_last_one_tries_as_often_as_it_wants_and_tells_of_the_others()
 def test_it_is_made_of_at_least_two_and_can_what_all_can() -> None:
     with pytest.raises(ConfigError):
         FallbackModel("claude-opus-5-5")
-    both = FallbackModel("claude-opus-5-5", ScriptedModel())
+    both = FallbackModel("claude-opus-5-5", ScriptedModel(capabilities=Capabilities(max_input_tokens=9, images=False)))
     assert both.name == "claude-opus-5-5|scripted"
-    assert both.capabilities.max_input_tokens == 200_000
+    assert both.capabilities == Capabilities(thinking=True, images=False, max_input_tokens=9)
     with pytest.raises(ConfigError, match="did you mean"):
         FallbackModel("claude-opus-5-5", "cluade-sonnet-5-5")
 
