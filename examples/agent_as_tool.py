@@ -1,4 +1,4 @@
-"""An agent that calls two others like functions, at once, and reads their answers. Run: `python examples/agent_as_tool.py`.
+"""An agent calls two others like functions, at once, and reads their answers. Run: `python examples/agent_as_tool.py`.
 
 With ANTHROPIC_API_KEY set, Claude does the work.
 """

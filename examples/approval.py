@@ -7,6 +7,7 @@ import os
 import sys
 
 import anyio
+import anyio.to_thread
 
 from agentflow import InMemorySessionService, LlmAgent, Runner, ToolCall, ToolContext, tool
 from agentflow.testing import ScriptedModel
@@ -24,6 +25,11 @@ async def refund(ctx: ToolContext, order: str, amount: float) -> str:
     return f"{amount:.2f} refunded for order {order}, receipt {ctx.call.id}"
 
 
+def agreed(question: str) -> bool:
+    print(question)
+    return input("[y/n] ") == "y" if sys.stdin.isatty() else True
+
+
 script = ScriptedModel(
     ToolCall("1", "refund", {"order": "A-17", "amount": 120}), "You have got 120.00 back for order A-17."
 )
@@ -39,9 +45,7 @@ async def main() -> None:
             answers = {}
             for question in result.pending:
                 call = question.call.args if question.call else ""
-                yes = input(f"{question.message} {call} [y/n] ") == "y" if sys.stdin.isatty() else True
-                print(f"{question.message} {call} -> {'yes' if yes else 'no'}")
-                answers[question.id] = yes
+                answers[question.id] = await anyio.to_thread.run_sync(agreed, f"{question.message} {call}")
             async with runner.run(session_id="s", answers=answers) as run:
                 result = await run.wait()
     print(result.text)
