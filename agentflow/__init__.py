@@ -41,15 +41,19 @@ if TYPE_CHECKING:
         AgentflowError as AgentflowError,
         AgentTimeout as AgentTimeout,
         AnswerRefused as AnswerRefused,
+        BatchStopped as BatchStopped,
         CommitUnknown as CommitUnknown,
         ConfigError as ConfigError,
         ContextEnded as ContextEnded,
         InstructionError as InstructionError,
         InvalidAnswer as InvalidAnswer,
+        InvalidArchive as InvalidArchive,
         InvalidArguments as InvalidArguments,
+        InvalidCursor as InvalidCursor,
         InvalidEvent as InvalidEvent,
         LimitExceeded as LimitExceeded,
         ModelError as ModelError,
+        NoDecision as NoDecision,
         NotConfirmed as NotConfirmed,
         PluginError as PluginError,
         RunError as RunError,
@@ -61,6 +65,7 @@ if TYPE_CHECKING:
         SessionNotFound as SessionNotFound,
         StaleSession as StaleSession,
         StateConflict as StateConflict,
+        TooFewAnswers as TooFewAnswers,
         ToolError as ToolError,
         ToolTimeout as ToolTimeout,
     )
@@ -86,6 +91,40 @@ if TYPE_CHECKING:
     from agentflow.models.pydantic_ai import PydanticAIModel as PydanticAIModel
     from agentflow.models.registry import register_model as register_model, resolve_model as resolve_model
     from agentflow.outcome import Outcome as Outcome
+    from agentflow.patterns.aggregate import (
+        Aggregator as Aggregator,
+        Collect as Collect,
+        Combine as Combine,
+        Decision as Decision,
+        First as First,
+        Given as Given,
+        Panel as Panel,
+        Synthesis as Synthesis,
+    )
+    from agentflow.patterns.answers import (
+        canonical as canonical,
+        similarity as similarity,
+    )
+    from agentflow.patterns.competition import CompetitionAgent as CompetitionAgent
+    from agentflow.patterns.consensus import Consensus as Consensus
+    from agentflow.patterns.decompose import DecompositionAgent as DecompositionAgent
+    from agentflow.patterns.judge import Judge as Judge
+    from agentflow.patterns.policies import Hedge as Hedge
+    from agentflow.patterns.rating import (
+        Rubric as Rubric,
+        Verdict as Verdict,
+    )
+    from agentflow.patterns.result import (
+        BranchResult as BranchResult,
+        CompetitionResult as CompetitionResult,
+        DecompositionResult as DecompositionResult,
+        Metrics as Metrics,
+        ScatterGatherResult as ScatterGatherResult,
+        Subtask as Subtask,
+    )
+    from agentflow.patterns.scatter_gather import ScatterGatherAgent as ScatterGatherAgent
+    from agentflow.patterns.voting import Voting as Voting
+    from agentflow.patterns.weighted import Weighted as Weighted
     from agentflow.policies import Limits as Limits, Retry as Retry
     from agentflow.questions import Confirmation as Confirmation, Paused as Paused, Question as Question
     from agentflow.run import Run as Run, RunResult as RunResult
@@ -147,15 +186,19 @@ _HOMES = {
         "AgentTimeout",
         "AgentflowError",
         "AnswerRefused",
+        "BatchStopped",
         "CommitUnknown",
         "ConfigError",
         "ContextEnded",
         "InstructionError",
         "InvalidAnswer",
+        "InvalidArchive",
         "InvalidArguments",
+        "InvalidCursor",
         "InvalidEvent",
         "LimitExceeded",
         "ModelError",
+        "NoDecision",
         "NotConfirmed",
         "PluginError",
         "RunError",
@@ -168,6 +211,7 @@ _HOMES = {
         "StaleSession",
         "StateConflict",
         "ToolError",
+        "TooFewAnswers",
         "ToolTimeout",
     ),
     "agentflow.events": ("Actions", "ErrorInfo", "Event", "Usage"),
@@ -192,6 +236,34 @@ _HOMES = {
     "agentflow.models.pydantic_ai": ("PydanticAIModel",),
     "agentflow.models.registry": ("register_model", "resolve_model"),
     "agentflow.outcome": ("Outcome",),
+    "agentflow.patterns.aggregate": (
+        "Aggregator",
+        "Collect",
+        "Combine",
+        "Decision",
+        "First",
+        "Given",
+        "Panel",
+        "Synthesis",
+    ),
+    "agentflow.patterns.answers": ("canonical", "similarity"),
+    "agentflow.patterns.competition": ("CompetitionAgent",),
+    "agentflow.patterns.consensus": ("Consensus",),
+    "agentflow.patterns.decompose": ("DecompositionAgent",),
+    "agentflow.patterns.judge": ("Judge",),
+    "agentflow.patterns.policies": ("Hedge",),
+    "agentflow.patterns.rating": ("Rubric", "Verdict"),
+    "agentflow.patterns.result": (
+        "BranchResult",
+        "CompetitionResult",
+        "DecompositionResult",
+        "Metrics",
+        "ScatterGatherResult",
+        "Subtask",
+    ),
+    "agentflow.patterns.scatter_gather": ("ScatterGatherAgent",),
+    "agentflow.patterns.voting": ("Voting",),
+    "agentflow.patterns.weighted": ("Weighted",),
     "agentflow.policies": ("Limits", "Retry"),
     "agentflow.questions": ("Confirmation", "Paused", "Question"),
     "agentflow.run": ("Run", "RunResult"),

@@ -169,17 +169,17 @@ class Invocation:
             self._rng = random.Random(self._seed)
         return self._rng
 
-    def go_on(self, journal: Journal) -> None:
-        """Be the run that this is the journal of."""
-        self.journal, self.user_content, self.direct = journal, journal.user_content, False
-        self.new_id = (f"{self.id}-{n}" for n in count(journal.count + 1)).__next__
-        self.tool_calls = journal.tool_calls.copy()
-
     def why(self, when: float) -> str:
         """Why what was cancelled at `when` was, as far as that is the run's affair."""
         if not self.reason and when >= self.ends:
             return f"the run's time ({self.limits.seconds:g} s) was up"
         return self.reason
+
+    def go_on(self, journal: Journal) -> None:
+        """Be the run that this is the journal of."""
+        self.journal, self.user_content, self.direct = journal, journal.user_content, False
+        self.new_id = (f"{self.id}-{n}" for n in count(journal.count + 1)).__next__
+        self.tool_calls = journal.tool_calls.copy()
 
     @property
     def has_deferred(self) -> bool:

@@ -305,7 +305,8 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
         else:
             with tracing.current(ctx._span):
                 result = await _work(ctx, start, timeout)
-        _check_result(ctx, result)
+        if result is not None:
+            _refuse(ctx, result)
         pending = ctx._state.take_pending() if ctx._state is not None else None
         actions = with_pending(pending, None) if pending is not None else None
         end = ctx.lifecycle(_end_record(ctx, start, "ok", None), actions)
@@ -512,7 +513,9 @@ async def _body(ctx: Turn) -> None:
             await ctx.emit(reply)
             return
     work = agent.run(ctx)
-    _check_result(ctx, await (work if type(work) is CoroutineType else _drive(ctx, work)))
+    result = await (work if type(work) is CoroutineType else _drive(ctx, work))
+    if result is not None:
+        _refuse(ctx, result)
     if plugins.after_agent or agent.after_agent:
         reply = await _reply(ctx, "after_agent", agent.after_agent)
         if reply is not None:
@@ -544,11 +547,10 @@ def as_event(ctx: Turn, reply: object, hook: str) -> Event:
     raise InvalidEvent(f"{hook} of agent {ctx.path!r} must return text, an event or None, not {short(reply)}")
 
 
-def _check_result(ctx: Turn, result: object) -> None:
-    if result is not None:
-        raise InvalidEvent(
-            f"agent {ctx.path!r} returned {short(result)}; an agent says something with await ctx.emit(ctx.text(...))"
-        )
+def _refuse(ctx: Turn, result: object) -> None:
+    raise InvalidEvent(
+        f"agent {ctx.path!r} returned {short(result)}; an agent says something with await ctx.emit(ctx.text(...))"
+    )
 
 
 async def _drive(ctx: Turn, work: object) -> object:

@@ -477,7 +477,8 @@ class InvocationContext(Watching):
             return await take_turn(ctx, start)
         finally:
             self._active -= 1
-            self.join_loops()
+            if self._loop is not None:
+                self.join_loops()
 
     async def flush(self) -> None:
         """Publish pending state writes now, in an event that has nothing else."""

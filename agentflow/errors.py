@@ -16,13 +16,16 @@
     ├── ToolError              a tool failed, and says so in words for the model
     │   ├── InvalidArguments   it was called with what doesn't fit
     │   └── NotConfirmed       somebody said no to the call
+    ├── BatchStopped           too many runs of a batch have failed
     ├── RunError               this run failed: `.agent`, `.branch`, `.invocation_id`
     │   ├── AgentTimeout       also a `TimeoutError`
     │   ├── ModelError         a model didn't answer: `.kind`, `.retryable`, `.retry_after`, `.status`
     │   ├── LimitExceeded      a budget ran out: `.limit`, `.spent`
     │   ├── StateConflict      two branches wrote one key: `.key`, `.branches`
+    │   ├── TooFewAnswers      too few branches of a pattern went well: `.causes`
+    │   ├── NoDecision         the answers don't decide it: a tie, a quorum that was missed: `.candidates`
     │   ├── InstructionError   a template names what isn't there: `.key`
-    │   ├── InvalidAnswer      a model gave no answer that fits its schema
+    │   ├── InvalidAnswer      an answer that doesn't fit its schema, or that a pattern can't use
     │   ├── ToolTimeout        a tool was still at work when its time was up: `.tool`, `.seconds`
     │   └── PluginError        a hook failed: `.plugin`, `.hook`
     └── ServiceError           storage failed; nothing was written
@@ -129,6 +132,18 @@ class NotConfirmed(ToolError):
     """Somebody was asked whether a tool call may run, and said no. The model is told."""
 
 
+class BatchStopped(AgentflowError):
+    """More runs of a batch have failed than it takes. What was done is in its journal.
+
+    Attributes:
+        failures: How many.
+    """
+
+    def __init__(self, message: str, *, failures: int) -> None:
+        super().__init__(message)
+        self.failures = failures
+
+
 class RunError(AgentflowError):
     """One run failed.
 
@@ -229,7 +244,7 @@ class LimitExceeded(RunError):
     """A run's budget ran out.
 
     Attributes:
-        limit: Which one: a field name of `Limits`.
+        limit: Which one: a field name of `Limits`, or what a pattern calls its own.
         spent: What the run had spent by then, by the same names.
     """
 
@@ -271,6 +286,52 @@ class StateConflict(RunError):
         self.branches = branches
 
 
+class TooFewAnswers(RunError):
+    """Fewer branches of a pattern went well than it needs; none at all, perhaps.
+
+    Attributes:
+        successes: How many went well.
+        needed: How many it needs.
+        causes: What the others raised, in order of declaration.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        successes: int,
+        needed: int,
+        causes: tuple[BaseException, ...] = (),
+        agent: str = "",
+        branch: str = "",
+        invocation_id: str = "",
+    ) -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.successes = successes
+        self.needed = needed
+        self.causes = causes
+
+
+class NoDecision(RunError):
+    """The answers don't decide it: they tie and nothing breaks the tie, or none of them reached the quorum.
+
+    Attributes:
+        candidates: The answers that were ahead, in order of declaration.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        candidates: tuple[Any, ...] = (),
+        agent: str = "",
+        branch: str = "",
+        invocation_id: str = "",
+    ) -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.candidates = candidates
+
+
 class InstructionError(RunError):
     """An instruction's template names a state key or an artifact that isn't there.
 
@@ -284,7 +345,7 @@ class InstructionError(RunError):
 
 
 class InvalidAnswer(RunError):
-    """A model gave no answer that fits the agent's `output_schema`, after it was told what is wrong."""
+    """An answer can't be used: it doesn't fit its `output_schema`, is text to a mean, is a verdict on nobody."""
 
 
 class ToolTimeout(RunError, TimeoutError):

@@ -152,7 +152,10 @@ class LoopIteration(Record):
 
 @dataclass(slots=True, eq=False, repr=False)
 class ScatterStart(Record):
-    """A parallel group opens: what its branches work on, and under which limits."""
+    """A parallel group opens: what its branches work on, and under which limits.
+
+    `alone`: they see nothing of the talk before them, only what each is told.
+    """
 
     agent_name: str
     num_agents: int
@@ -160,6 +163,7 @@ class ScatterStart(Record):
     task: str = ""
     timeout_per_agent: float | None = None
     max_concurrency: int | None = None
+    alone: bool = False
     extra: dict[str, Any] | None = field(default=None, kw_only=True, repr=False)
     name: ClassVar[str] = "scatter_start"
 
@@ -181,6 +185,10 @@ class AgentParallelComplete(AgentComplete):
     name: ClassVar[str] = "agent_parallel_complete"
 
 
+EVERY_BRANCH = "*"
+"""Stands for all branches of a group in the list of those that are hidden."""
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class GatherComplete(Record):
     """A parallel group has ended, and what it said can be seen by whatever follows it.
@@ -190,7 +198,8 @@ class GatherComplete(Record):
         total_time_ms: Wall time of the group.
         gathered_results: Names of the branches that succeeded, in declaration order.
         outcomes: Name to outcome, in declaration order.
-        hidden: Branches (dotted) that lost a race: their words stay in the log and out of prompts.
+        hidden: Branches (dotted) that lost a race: their words stay in the log and out of prompts. `*` is all of them:
+            who directed them says what came of it.
         reason: Why the group ended early, where it did.
     """
 
@@ -222,13 +231,22 @@ class SynthesisStart(Record):
 
 @dataclass(slots=True, eq=False, repr=False)
 class SynthesisComplete(Record):
-    """The gathered results have been made one."""
+    """The gathered results have been made one.
+
+    Attributes:
+        agreement: The share of the answers that agree with the one that was chosen.
+        quality: What a metric or a judge of quality gave.
+        saved_calls: Branches that were cut short, or never started, because enough was known.
+    """
 
     agent_name: str
     aggregation_strategy: str
     input_results_count: int = 0
     final_result_summary: str = ""
     synthesis_time_ms: float = 0.0
+    agreement: float | None = None
+    quality: float | None = None
+    saved_calls: int = 0
     extra: dict[str, Any] | None = field(default=None, kw_only=True, repr=False)
     name: ClassVar[str] = "synthesis_complete"
 

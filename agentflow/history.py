@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeVar
 
 from agentflow.events import (
+    EVERY_BRANCH,
     AgentComplete,
     AgentParallelStart,
     AgentStart,
@@ -62,10 +63,11 @@ def _serial(event: Event) -> int:
 
 
 class _OpenGroup:
-    __slots__ = ("children", "fork", "parent")
+    __slots__ = ("alone", "children", "fork", "parent")
 
-    def __init__(self, parent: _Line) -> None:
+    def __init__(self, parent: _Line, alone: bool) -> None:
         self.parent = parent
+        self.alone = alone
         self.fork = len(parent.items)
         self.children: dict[str, _Line] = {}
 
@@ -98,10 +100,12 @@ class History:
         elif isinstance(record, AgentStart):
             self._start(event, record)
         elif isinstance(record, ScatterStart):
-            self._groups[event.invocation_id, event.branch, record.agent_name] = _OpenGroup(self._line(event))
+            self._groups[event.invocation_id, event.branch, record.agent_name] = _OpenGroup(
+                self._line(event), record.alone
+            )
         elif isinstance(record, GatherComplete):
             group = self._groups.pop((event.invocation_id, event.branch, record.agent_name), None)
-            if group is not None:
+            if group is not None and EVERY_BRANCH not in record.hidden:
                 joined = [line for branch, line in group.children.items() if branch not in record.hidden]
                 group.parent.items.append(joined)
         elif type(record) is AgentComplete and record.outcome != "paused":
@@ -153,7 +157,7 @@ class History:
         above = ".".join(segments[:-2])
         group = self._groups.get((run, above, segments[-2])) if len(segments) > 1 else None
         if group is not None:
-            line = group.children[branch] = _Line(group.parent, group.fork)
+            line = group.children[branch] = _Line() if group.alone else _Line(group.parent, group.fork)
         else:
             parent = self._lines.get((run, above)) if above else self._root
             parent = parent or self._make(run, above)

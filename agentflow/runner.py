@@ -183,8 +183,8 @@ class Runner:
         self._tasks: TaskGroup | None = None
         self._loop: Loop | None = None
         self._tracing: tracing.Tracing | None = None
-        self._histories = Histories()
         self._turns = _turns.setdefault(self.sessions, _Turns())
+        self._histories = Histories()
         self._live: dict[str, Live] = {}
         self._kept: OrderedDict[str, Live] = OrderedDict()
 

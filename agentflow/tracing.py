@@ -83,6 +83,15 @@ _AGENT_BUCKETS = [0.1 * 2**n for n in range(13)]
 _CLIENT_BUCKETS = [0.01 * 2**n for n in range(14)]
 _TOKEN_BUCKETS = [4**n for n in range(14)]
 _WORKFLOW_BUCKETS = [1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200]
+_SHARES = [n / 10 for n in range(1, 11)]
+_PATTERN_METRICS: list[tuple[str, str, str, str, list[float]]] = [
+    ("speedup", "speedup", "1", "Work of a pattern's branches by its wall time", [1, 2, 3, 5, 8, 13, 21, 34, 55, 89]),
+    ("agreement", "agreement", "1", "Share of the answers that agree with the chosen one", _SHARES),
+    ("quality", "quality", "1", "How good a metric or a judge found a pattern's answer", _SHARES),
+    ("queue_seconds", "queue.duration", "s", "Time that a pattern's branches waited for room", _AGENT_BUCKETS),
+    ("synthesis_seconds", "synthesis.duration", "s", "Time that an aggregator took", _AGENT_BUCKETS),
+    ("wall_seconds", "scatter.duration", "s", "Time until a pattern's branches had answered", _AGENT_BUCKETS),
+]
 _TOLD = "_agentflow_trace"
 """Where an exception keeps the trace that has recorded it, so that the spans above the one it came from don't again."""
 
@@ -196,6 +205,17 @@ class Tracing:
             "agentflow.model.queue.duration", "s", "Time a model call waited for its turn",
             explicit_bucket_boundaries_advisory=_CLIENT_BUCKETS,
         )  # fmt: skip
+        self._patterns = {
+            name: meter.create_histogram(
+                f"agentflow.pattern.{key}", unit, what, explicit_bucket_boundaries_advisory=steps
+            )
+            for name, key, unit, what, steps in _PATTERN_METRICS
+        }
+        self._saved = meter.create_counter("agentflow.pattern.saved_calls", "1", "Branches that a pattern didn't need")
+        self._branch_tokens = meter.create_histogram(
+            "agentflow.branch.tokens", "{token}", "Tokens of a pattern's branch"
+        )
+        self._branch_cost = meter.create_histogram("agentflow.branch.cost", "{USD}", "Cost of a pattern's branch")
         self.captures = os.environ.get(CAPTURE, "").strip().lower() in ("true", "span_only", "span_and_event")
 
     def start_run(self, app_name: str, invocation_id: str, session_id: str, user_id: str) -> Span:
@@ -284,6 +304,13 @@ class Tracing:
                 labels[ERROR_TYPE] = _type_of(failure)
             (self._workflows if workflow else self._agents).record(duration, labels, trace.set_span_in_context(span))
 
+    def attempt_failed(self, span: Span, attempt: int, error: Exception) -> None:
+        """An attempt of a turn has failed, and another follows: an event on the turn's span, which counts them all."""
+        if span.is_recording():
+            span.add_event(
+                ATTEMPT_FAILED, {ATTEMPT: attempt, ERROR_TYPE: _type_of(error), EXCEPTION_MESSAGE: _words(error)}
+            )
+
     def start_tool(
         self, *, tool: str, description: str, call_id: str, agent: str, parent: Span, args: Mapping[str, Any]
     ) -> Span:
@@ -318,13 +345,6 @@ class Tracing:
         if error is not None:
             labels[ERROR_TYPE] = _type_of(error)
         self._tools.record(duration, labels, trace.set_span_in_context(span))
-
-    def attempt_failed(self, span: Span, attempt: int, error: Exception) -> None:
-        """An attempt of a turn has failed, and another follows: an event on the turn's span, which counts them all."""
-        if span.is_recording():
-            span.add_event(
-                ATTEMPT_FAILED, {ATTEMPT: attempt, ERROR_TYPE: _type_of(error), EXCEPTION_MESSAGE: _words(error)}
-            )
 
     def start_chat(self, parent: Span, attributes: Mapping[str, Any]) -> Span:
         """The span of a model call, a child of its agent's: provider and model are among its first attributes."""
@@ -391,6 +411,24 @@ class Tracing:
         )
         span.end(ended_ns)
         self._queue.record(max(0, ended_ns - started_ns) / 1e9, {AGENT_NAME: name}, trace.set_span_in_context(span))
+
+    def pattern(
+        self, span: Span, name: str, metrics: Mapping[str, Any], branches: Mapping[str, tuple[int, float]]
+    ) -> None:
+        """What came of a pattern's turn: on its span, and as metrics; `branches` are tokens and cost of each."""
+        labels, context = {WORKFLOW_NAME: name}, trace.set_span_in_context(span)
+        for key, value in metrics.items():
+            if value is not None and span.is_recording():
+                span.set_attribute(f"agentflow.pattern.{key}", value)
+            if value is not None and key in self._patterns:
+                self._patterns[key].record(value, labels, context)
+        self._saved.add(metrics["saved_calls"], labels, context)
+        for branch, (tokens, cost) in branches.items():
+            own = {**labels, BRANCH: branch}
+            if tokens:
+                self._branch_tokens.record(tokens, own, context)
+            if cost:
+                self._branch_cost.record(cost, own, context)
 
     def input(self, span: Span, text: str) -> None:
         """Put the user's words on the span, where content is captured."""

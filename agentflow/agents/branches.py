@@ -20,7 +20,7 @@ from agentflow._turn import outcome_of, take_turn
 from agentflow.content import UserContent
 from agentflow.core import Agent, InvocationContext
 from agentflow.errors import ConfigError, LimitExceeded, PluginError, ServiceError
-from agentflow.events import Actions, AgentParallelStart, Event, GatherComplete, ScatterStart
+from agentflow.events import EVERY_BRANCH, Actions, AgentParallelStart, Event, GatherComplete, ScatterStart
 from agentflow.outcome import Outcome
 from agentflow.questions import Paused, pause_in
 from agentflow.state import Group, OnConflict, reducing
@@ -92,6 +92,8 @@ class Branches:
         watchers: Told of each event of a branch.
         keep: Whether outcomes are kept until the end. If not, a branch is forgotten when `next` has given it, so a
             group of any size takes the memory of those at work; the event that closes it then only counts.
+        alone: Branches see nothing of the talk before them, only what each is told.
+        private: What branches say is hidden from what follows; who directs says what came of it.
     """
 
     def __init__(
@@ -106,6 +108,8 @@ class Branches:
         on_conflict: OnConflict = "last",
         watchers: Sequence[Watcher] = (),
         keep: bool = True,
+        alone: bool = False,
+        private: bool = False,
     ) -> None:
         self.ctx = ctx
         self.name = name or ctx.agent.name
@@ -121,6 +125,8 @@ class Branches:
         self.broken: Exception | None = None  # what ended the group, if it was not a branch
         self._watchers = watchers
         self._keep = keep
+        self._alone = alone
+        self._private = private
         self._scoped = True  # each branch can be cancelled by itself
         self._names: dict[str, int] = {}
         self._waiting: list[tuple[float, int, Branch]] = []
@@ -149,7 +155,7 @@ class Branches:
         opened = ctx.lifecycle(
             ScatterStart(
                 self.name, len(names), names, summary(ctx.user_text if self.task is None else self.task), self.timeout,
-                self.max_concurrency,
+                self.max_concurrency, self._alone,
             )
         )  # fmt: skip
         closed: Event | None = None
@@ -424,8 +430,10 @@ class Branches:
             tally[status] += 1
             if status == "ok":
                 record.gathered_results.append(branch.name)
-            if hidden and self.hides(branch, outcome):
+            if hidden and self.hides(branch, outcome) and not self._private:
                 record.hidden.append(outcome.branch)
+        if self._private:
+            record.hidden = [EVERY_BRANCH]
         record.successful, record.failed = tally["ok"], tally["error"] + tally["timeout"]
         record.cancelled, record.skipped = tally["cancelled"] + tally["paused"], tally["skipped"]
         record.total_time_ms = round((self.ctx._run.now() - self._began) * 1000, 3)

@@ -82,9 +82,7 @@ def command(
     for events in run_async(work, debug=debug):
         clock = _Clock(events[0].timestamp, speed if waits else math.inf)
         view: View = JsonView() if as_json else LiveView(now=clock.now) if on_a_terminal() else PlainView()
-        try:
-            anyio.run(_replay, events, view, clock, interrupts)
-        except ReaderGone:
+        if not anyio.run(_replay, events, view, clock, interrupts):
             drop(sys.stdout)
             ctx.exit(READER_GONE)
         if interrupts.signal:
@@ -112,7 +110,9 @@ class _Clock:
         return 0.0 if math.isinf(self._speed) else (event.timestamp - self.now()) / self._speed
 
 
-async def _replay(events: Sequence[Event], view: View, clock: _Clock, interrupts: Interrupts) -> None:
+async def _replay(events: Sequence[Event], view: View, clock: _Clock, interrupts: Interrupts) -> bool:
+    """Show them; false if nobody reads any more."""
+    reading = True
     with view:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(view.keep_drawing)
@@ -123,11 +123,16 @@ async def _replay(events: Sequence[Event], view: View, clock: _Clock, interrupts
                         await anyio.sleep(wait)
                     elif number % 256 == 0:
                         await checkpoint()
-                    view.add(event)
+                    try:
+                        view.add(event)
+                    except ReaderGone:
+                        reading = False
+                        break
             tasks.cancel_scope.cancel()
-    if not interrupts.signal:
+    if reading and not interrupts.signal:
         status, wall = _end(events)
         view.finish(status=status, wall=wall, computing=0.0)
+    return reading
 
 
 def _end(events: Sequence[Event]) -> tuple[str, float]:

@@ -154,7 +154,7 @@ def _event_row(event: Event, began: float, width: int) -> Words:
         words, style = one_line(said(event)), ""
     elif isinstance(record, AgentComplete):
         error = f" {record.error.type}: {record.error.message}" if record.error is not None else ""
-        words, style = f"{record.outcome}{one_line(error)} {one_line(record.reason)}".rstrip(), "dim"
+        words, style = one_line(f"{record.outcome}{error} {record.reason}"), "dim"
     elif isinstance(record, AgentStart):
         words, style = "begins" if record.attempt == 1 else f"attempt {record.attempt}", "dim"
     else:

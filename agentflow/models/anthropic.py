@@ -85,6 +85,8 @@ class AnthropicModel(SdkModel):
     ) -> None:
         if not isinstance(name, str) or not name:
             raise ConfigError(f"AnthropicModel needs a model's name, not {name!r}")
+        if isinstance(betas, str):
+            raise ConfigError(f"AnthropicModel: betas must be a list of names, not {betas!r}")
         if client is not None and (api_key is not None or base_url is not None):
             raise ConfigError("AnthropicModel: give api_key and base_url to the client that you pass")
         super().__init__(name)

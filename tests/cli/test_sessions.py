@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -207,3 +208,10 @@ def test_progress_is_quiet_when_piped(team: Path, piped: Callable[..., subproces
     assert piped("import", "out.jsonl", "--db", "new.db").stderr == b"2 sessions imported\n"
     for words in (["db", "check"], ["db", "upgrade"], ["db", "vacuum"], ["replay"], ["timeline"], ["show"]):
         assert piped(*words).stderr == b"", words
+
+
+def test_several_commands_may_make_one_file_at_once(agent_file: Write, own_sessions: Path, call: Call) -> None:
+    command = [sys.executable, "-m", "agentflow", "run", str(agent_file(TEAM)), "go"]
+    started = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(4)]
+    assert [(process.communicate(timeout=60)[1], process.returncode) for process in started] == [(b"", 0)] * 4
+    assert len(objects(call("sessions", "--json"))) == 4

@@ -459,6 +459,8 @@ def test_what_can_not_work_is_refused_when_it_is_made() -> None:
         AnthropicModel("")
     with pytest.raises(ConfigError):
         AnthropicModel(client=object(), api_key="k")
+    with pytest.raises(ConfigError, match="betas"):
+        AnthropicModel(betas="skills-2025-10-02")
 
 
 def test_usage_is_a_sum() -> None:

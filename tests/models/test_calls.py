@@ -1,6 +1,7 @@
 """What happens around a model call: waits, retries, what it costs, who is asked next."""
 
 from collections.abc import AsyncIterator
+from random import Random
 
 import anyio
 import pytest
@@ -36,6 +37,19 @@ async def test_waits_before_trying_again_grow_and_end() -> None:
     with script as asked, pytest.raises(ModelError):
         await asked.call(ask())
     assert anyio.current_time() - began == pytest.approx(1 + 3)
+
+
+async def test_the_jitter_is_the_runs_own() -> None:
+    def asked() -> ModelRequest:
+        return ask(site=CallSite(rng=lambda: rng))
+
+    waits = []
+    for _ in range(2):
+        rng = Random(7)
+        began = anyio.current_time()
+        await scripted(busy(), "ok", retry=Retry(delay=8, jitter=1)).call(asked())
+        waits.append(anyio.current_time() - began)
+    assert waits == [pytest.approx(8 * (1 - Random(7).random()))] * 2
 
 
 async def test_the_providers_wish_counts_up_to_a_bound() -> None:

@@ -29,6 +29,13 @@ from agentflow import (
 )
 from tests.models.asking import Pieces, ask, model, result, user
 
+
+@pytest.fixture(autouse=True)
+def allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These requests name OpenAI's own address, and end at a script."""
+    monkeypatch.setenv("AGENTFLOW_ALLOW_MODEL_REQUESTS", "1")
+
+
 CLOCK = ToolSpec("clock", "Tells the time.", {"type": "object", "properties": {"zone": {"type": "string"}}})
 USAGE = {
     "prompt_tokens": 30, "completion_tokens": 9, "prompt_tokens_details": {"cached_tokens": 20},
