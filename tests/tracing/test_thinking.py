@@ -25,10 +25,10 @@ async def test_calls_of_models_and_tools_are_below_the_turn_that_made_them(trace
         run a: ok
           invoke_agent a: ok
             chat scripted
+            execute_tool look: ok
             execute_tool ask: ok
               invoke_agent helper: ok
                 chat small
-            execute_tool look: ok
             chat scripted
         """
     )
