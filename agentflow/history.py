@@ -193,17 +193,27 @@ class Histories:
 
     def __init__(self, events: int = 200_000) -> None:
         self._most = events
-        self._kept: OrderedDict[Any, History] = OrderedDict()
+        self._total = 0
+        self._kept: OrderedDict[Any, tuple[History, int]] = OrderedDict()
 
     def take(self, key: Any) -> History | None:
         """The index of a session, if it is here; it is no longer."""
-        return self._kept.pop(key, None)
+        history, size = self._kept.pop(key, (None, 0))
+        self._total -= size
+        return history
 
     def keep(self, key: Any, history: History) -> None:
-        """Keep an index; those that weren't used for long make room."""
-        self._kept[key] = history
-        while len(self._kept) > 1 and sum(kept.serial for kept in self._kept.values()) > self._most:
-            self._kept.popitem(last=False)
+        """Keep an index, which may go on growing; those that weren't used for long make room."""
+        size = history.serial + _LEAST
+        self._kept[key] = (history, size)
+        self._total += size
+        while self._total > self._most and len(self._kept) > 1:
+            _, (_, gone) = self._kept.popitem(last=False)
+            self._total -= gone
+
+
+_LEAST = 100
+"""Events that a short session counts for, so that there are no more than a few thousand of them."""
 
 
 def visible_by_prefix(events: Iterable[Event], branch: str) -> list[Event]:
