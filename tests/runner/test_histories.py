@@ -1,7 +1,18 @@
 """What a Runner keeps of the sessions that it has read, and for how long."""
 
-from agentflow import InMemorySessionService, Runner, Session
+from agentflow import (
+    AgentTool,
+    InMemorySessionService,
+    LlmAgent,
+    LoopAgent,
+    ParallelAgent,
+    Runner,
+    SequentialAgent,
+    Session,
+    ToolCall,
+)
 from agentflow.history import Histories, History
+from agentflow.testing import FunctionModel, ScriptedModel
 from tests.core.actors import hears, read
 
 
@@ -29,6 +40,23 @@ def test_the_last_one_is_kept_however_large_it_is() -> None:
     large = index(1000)
     kept.keep("a", large)
     assert kept.take("a") is large
+
+
+async def test_what_branches_made_of_the_history_goes_with_them() -> None:
+    model = FunctionModel(lambda request: "x")
+    views = ParallelAgent(
+        "p", [LlmAgent("a", model=model), LoopAgent("l", [LlmAgent("b", model=model)], max_iterations=2)]
+    )
+    asks = LlmAgent("c", model=ScriptedModel(ToolCall("1", "d", {"request": "?"}), "y"), tools=[
+        AgentTool(LlmAgent("d", model=model)),
+    ])  # fmt: skip
+    async with Runner(SequentialAgent("s", [views, asks])) as runner:
+        run = await read(runner.run("go", session_id="s"))
+        history = runner._histories.take(run.session)
+    assert history is not None
+    held = {branch for (_, branch), line in history._lines.items() if line.views}
+    assert held == set()
+    assert history._root.views is not None, "the session's own line goes on"
 
 
 async def test_a_session_is_read_once_and_then_only_what_is_new() -> None:
