@@ -37,9 +37,14 @@ def _ticking(seconds: float) -> str:
 
 
 def text_rows(event: Event) -> Iterable[Words]:
-    """A completed text under its heading; beside it if it is one line."""
+    """A completed text under its heading; beside it if it is one line. Of what an agent is told, the first words."""
     text = said(event)
     if not text:
+        return
+    if event.author == "user" and event.path:
+        agent = event.path.rpartition(".")[2]
+        own = event.branch if event.branch.rpartition(".")[2].partition("#")[0] == agent else event.path
+        yield [(f"to {own}: {short(one_line(text), 100)}", "dim")]
         return
     first, *more = text.rstrip("\n").split("\n")
     if more:
@@ -172,7 +177,25 @@ def summary_rows(
     if len(shown) < len(lines):
         rest = Counter(line.state for line in lines) - Counter(line.state for line in shown)
         yield [(f"… and {len(lines) - len(shown):,} more: " + ", ".join(f"{n:,} {s}" for s, n in rest.items()), "dim")]
+    yield from decision_rows(board)
     yield from timing_rows(timing, computing)
+
+
+def decision_rows(board: Board) -> Iterable[Words]:
+    """How patterns made one answer of many; the last so many."""
+    for record, times in list(board.decisions.values())[-_STEPS:]:
+        facts = [f"{record.aggregation_strategy} of {plural(record.input_results_count, 'answer')}"]
+        if record.agreement is not None:
+            facts.append(f"agreement {record.agreement:.0%}")
+        if record.saved_calls:
+            facts.append(f"{plural(record.saved_calls, 'call')} saved")
+        if record.quality is not None:
+            facts.append(f"quality {record.quality:.2f}")
+        if record.synthesis_time_ms >= 1:
+            facts.append(f"in {duration(record.synthesis_time_ms / 1000)}")
+        if times > 1:
+            facts.append(f"the last of {times}")
+        yield [(f"{clean(record.agent_name)}: ", "bold"), (", ".join(facts), "")]
 
 
 def timing_rows(timing: Timeline, computing: float = 0.0) -> Iterable[Words]:
