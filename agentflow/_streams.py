@@ -105,31 +105,32 @@ class Flow:
         else:
             self._more.append((due, ticket))
 
-    def done_with(self, count: int = 1) -> None:
-        """The reader has done with `count` more events."""
-        self.taken += count
+    def done_with(self) -> None:
+        """The reader has done with one more event."""
+        self.taken += 1
+        if self._ticket is not None:
+            self._settle()
+
+    def let_go(self) -> None:
+        """Settle all tickets, whatever the reader has done with."""
+        taken, self.taken = self.taken, self.sent
+        self._settle()
+        self.taken = taken
+
+    def _settle(self) -> None:
         ticket = self._ticket
         if ticket is not None and self._due <= self.taken:
             self._ticket = None
             if not ticket.done():
                 ticket.set_result(None)
         if self._more is not None:
-            self._settle_more()
-
-    def let_go(self) -> None:
-        """Settle all tickets, whatever the reader has done with."""
-        taken, self.taken = self.taken, self.sent
-        self.done_with(0)
-        self.taken = taken
-
-    def _settle_more(self) -> None:
-        waiting, self._more = self._more or [], None
-        for due, ticket in waiting:
-            if due <= self.taken:
-                if not ticket.done():
-                    ticket.set_result(None)
-            elif not ticket.done():
-                self.wait_for(due, ticket)
+            waiting, self._more = self._more, None
+            for due, ticket in waiting:
+                if due <= self.taken:
+                    if not ticket.done():
+                        ticket.set_result(None)
+                elif not ticket.done():
+                    self.wait_for(due, ticket)
 
 
 class Channel:
@@ -186,12 +187,13 @@ class Channel:
         return event
 
     async def receive(self) -> Event | None:
-        """The next event, when there is one; `None` when the channel is closed and empty.
+        """Wait, `take` having given nothing: the next event, or `None` when the channel is closed and empty.
 
         Raises:
             ConfigError: Another task is waiting here.
         """
-        while (event := self.take()) is None and not self.closed and self.reading:
+        event = None
+        while event is None and not self.closed and self.reading:
             if self._reader is not None:
                 raise ConfigError("this stream is being read by another task already: one reader at a time")
             self._reader = self.new_ticket()
@@ -199,6 +201,7 @@ class Channel:
                 await self._reader
             finally:
                 self._reader = None
+            event = self.take()
         return event
 
     def stop_reading(self) -> None:
@@ -243,13 +246,13 @@ class Watched:
         self.channel = channel
         self.flow = Flow()
         self.outcome: Any = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def __aiter__(self) -> "Watched":
         return self
 
     async def __anext__(self) -> Event:
-        event = await self.channel.receive()
+        event = self.channel.take() or await self.channel.receive()
         if event is None:
             self.raise_error()
             raise StopAsyncIteration

@@ -98,11 +98,11 @@ class Node(metaclass=_Built):
         if "sub_agents" not in fields:
             raise ConfigError(f"{kind}.__init__ must call super().__init__(name, ...)")
         check_name(self.name, kind)
-        owner = f"{kind} {self.name!r}"
-        fields["sub_agents"] = _children(self.sub_agents, owner) if self.sub_agents != () else ()
+        if self.sub_agents != ():
+            fields["sub_agents"] = _children(self.sub_agents, f"{kind} {self.name!r}")
         self.check()
         if self.sub_agents:
-            self._check_tree(owner)
+            self._check_tree(f"{kind} {self.name!r}")
             for child in self.sub_agents:
                 vars(child)["_parent"] = weakref.ref(self)
         fields["_frozen"] = True
@@ -131,7 +131,7 @@ def check_name(name: object, kind: str) -> None:
         raise ConfigError(f"{kind} needs a name, not {name!r}")
     if name in RESERVED:
         raise ConfigError(f"{kind} can't be named {name!r}: that name is reserved")
-    if name.startswith("-") or not name.replace("-", "_").isidentifier():
+    if not name.isidentifier() and (name.startswith("-") or not name.replace("-", "_").isidentifier()):
         raise ConfigError(
             f"{kind} can't be named {name!r}: use letters, digits, '_' and '-', beginning with a letter "
             "('.' and '#' are what branches are written with)"

@@ -8,16 +8,25 @@
     │   ├── SessionNotFound
     │   ├── SessionExists
     │   ├── SessionBusy        another run holds it
-    │   └── StaleSession       someone else wrote first
+    │   ├── StaleSession       someone else wrote first
+    │   └── AnswerRefused      an answer to what nobody asked, or waits for
     ├── RunNotFound            nothing to attach to
+    ├── InvalidCursor          a client asks to go on from where nobody can have been
+    ├── InvalidArchive         exported sessions are damaged, or something else: `.line`
+    ├── ToolError              a tool failed, and says so in words for the model
+    │   ├── InvalidArguments   it was called with what doesn't fit
+    │   └── NotConfirmed       somebody said no to the call
     ├── BatchStopped           too many runs of a batch have failed
     ├── RunError               this run failed: `.agent`, `.branch`, `.invocation_id`
     │   ├── AgentTimeout       also a `TimeoutError`
+    │   ├── ModelError         a model didn't answer: `.kind`, `.retryable`, `.retry_after`, `.status`
     │   ├── LimitExceeded      a budget ran out: `.limit`, `.spent`
     │   ├── StateConflict      two branches wrote one key: `.key`, `.branches`
     │   ├── TooFewAnswers      too few branches of a pattern went well: `.causes`
     │   ├── NoDecision         the answers don't decide it: a tie, a quorum that was missed: `.candidates`
-    │   ├── InvalidAnswer      an answer, or a judge's verdict, that the pattern can't use
+    │   ├── InstructionError   a template names what isn't there: `.key`
+    │   ├── InvalidAnswer      an answer that doesn't fit its schema, or that a pattern can't use
+    │   ├── ToolTimeout        a tool was still at work when its time was up: `.tool`, `.seconds`
     │   └── PluginError        a hook failed: `.plugin`, `.hook`
     └── ServiceError           storage failed; nothing was written
         └── CommitUnknown      storage didn't answer in time: written or not, nobody knows
@@ -27,7 +36,7 @@ it is; a note on it (`__notes__`) names the agent, the branch and the run.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 
 class AgentflowError(Exception):
@@ -87,8 +96,40 @@ class StaleSession(SessionError):
         self.actual = actual
 
 
+class AnswerRefused(SessionError):
+    """An answer to a question that was never asked, is answered already or no longer waits; or one that doesn't fit."""
+
+
 class RunNotFound(AgentflowError):
     """The Runner knows no run of this id."""
+
+
+class InvalidCursor(AgentflowError):
+    """What a client sent as its position in a run is none."""
+
+
+class InvalidArchive(AgentflowError):
+    """Exported sessions are damaged, cut short, of a newer version, or something else altogether.
+
+    Attributes:
+        line: Which line, from 1.
+    """
+
+    def __init__(self, message: str, *, line: int) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+class ToolError(AgentflowError):
+    """A tool failed. Raise it in yours: the model reads the message as it is, without a type in front of it."""
+
+
+class InvalidArguments(ToolError, ValueError):
+    """A model called a tool with arguments that don't fit its schema. The model is told, and may try again."""
+
+
+class NotConfirmed(ToolError):
+    """Somebody was asked whether a tool call may run, and said no. The model is told."""
 
 
 class BatchStopped(AgentflowError):
@@ -131,6 +172,72 @@ class AgentTimeout(RunError, TimeoutError):
     ) -> None:
         super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
         self.seconds = seconds
+
+
+ModelErrorKind = Literal[
+    "rate_limit",
+    "overloaded",
+    "server",
+    "timeout",
+    "connection",
+    "stream",
+    "auth",
+    "permission",
+    "billing",
+    "not_found",
+    "bad_request",
+    "too_large",
+    "context_window",
+    "refusal",
+    "unknown",
+]
+"""What went wrong with a model call, in the words of no provider. `stream`: the answer broke off or made no sense."""
+
+_RETRYABLE = frozenset(("rate_limit", "overloaded", "server", "timeout", "connection", "stream"))
+
+
+class ModelError(RunError):
+    """A model didn't answer, or not as it should have.
+
+    Attributes:
+        kind: What went wrong.
+        retryable: Whether asking again may help.
+        retry_after: Seconds that the provider asks to wait, where it said so.
+        status: The HTTP status, where there was one.
+        provider: Whose model it is, for instance `"anthropic"`.
+        model: Its name.
+        request_id: The provider's id of the call, for its support.
+        shown: Whether pieces of the answer had been streamed already.
+        usage: What the failed call cost, as far as the provider had said: a `Usage`, or `None`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: ModelErrorKind = "unknown",
+        retryable: bool | None = None,
+        retry_after: float | None = None,
+        status: int | None = None,
+        provider: str = "",
+        model: str = "",
+        request_id: str | None = None,
+        shown: bool = False,
+        usage: Any = None,
+        agent: str = "",
+        branch: str = "",
+        invocation_id: str = "",
+    ) -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.kind: ModelErrorKind = kind
+        self.retryable = kind in _RETRYABLE if retryable is None else retryable
+        self.retry_after = retry_after
+        self.status = status
+        self.provider = provider
+        self.model = model
+        self.request_id = request_id
+        self.shown = shown
+        self.usage = usage
 
 
 class LimitExceeded(RunError):
@@ -225,8 +332,36 @@ class NoDecision(RunError):
         self.candidates = candidates
 
 
+class InstructionError(RunError):
+    """An instruction's template names a state key or an artifact that isn't there.
+
+    Attributes:
+        key: The name that it asks for.
+    """
+
+    def __init__(self, message: str, *, key: str, agent: str = "", branch: str = "", invocation_id: str = "") -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.key = key
+
+
 class InvalidAnswer(RunError):
-    """An agent or a function answered what its pattern can't use: text to a mean of numbers, a verdict on nobody."""
+    """An answer can't be used: it doesn't fit its `output_schema`, is text to a mean, is a verdict on nobody."""
+
+
+class ToolTimeout(RunError, TimeoutError):
+    """A tool was still at work when its time was up. The model is told, unless the tool's `on_error` is `"raise"`.
+
+    Attributes:
+        tool: Name of the tool.
+        seconds: The time it had.
+    """
+
+    def __init__(
+        self, message: str, *, tool: str, seconds: float, agent: str = "", branch: str = "", invocation_id: str = ""
+    ) -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.tool = tool
+        self.seconds = seconds
 
 
 class PluginError(RunError):

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agentflow.errors import AgentflowError, ConfigError, ServiceError
+from agentflow.errors import AgentflowError, ConfigError, ModelError, ServiceError
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)?\s*")
 _UNITS = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0}
@@ -38,7 +38,7 @@ class Retry:
         delay: Seconds before the second attempt; each further wait is `factor` times longer, up to `max_delay`.
         jitter: Share of each wait that is drawn at random, 0 to 1, so that branches don't retry in step.
         on: Which exceptions are worth it: types, or a function of the exception. By default any `Exception` but
-            agentflow's own, which say that trying again can't help.
+            those of agentflow's own that say that trying again can't help.
     """
 
     attempts: int = 3
@@ -68,7 +68,7 @@ class Retry:
         if self.on is None:
             # A service may recover and a step's own time may suffice next time; the rest of our errors are verdicts.
             return not isinstance(error, AgentflowError) or (
-                isinstance(error, (ServiceError, TimeoutError)) and getattr(error, "retryable", True)
+                isinstance(error, (ModelError, ServiceError, TimeoutError)) and getattr(error, "retryable", True)
             )
         if isinstance(self.on, (tuple, type)):
             return isinstance(error, self.on)

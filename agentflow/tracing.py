@@ -1,4 +1,4 @@
-"""OpenTelemetry: spans and metrics of runs, agents, branches and queue waits; a no-op until an SDK is installed.
+"""OpenTelemetry: spans and metrics of runs, agents, branches, model calls and waits; a no-op until an SDK is installed.
 
 Span and attribute names follow the GenAI semantic conventions (Development, November 2026) and all stand here. Parents
 are passed explicitly. A span is current only inside its agent's own task, so the consumer's code never runs under it,
@@ -8,6 +8,7 @@ the agent's, and the parent of the agents that run inside of it.
 
 import json
 import os
+import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context, metrics, trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanContext, Status, StatusCode
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
 
 from agentflow.content import clean_text
 from agentflow.errors import ConfigError
@@ -34,6 +35,12 @@ INPUT_MESSAGES = "gen_ai.input.messages"
 OUTPUT_MESSAGES = "gen_ai.output.messages"
 INPUT_TOKENS = "gen_ai.usage.input_tokens"
 OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+TOOL_NAME = "gen_ai.tool.name"
+TOOL_TYPE = "gen_ai.tool.type"
+TOOL_DESCRIPTION = "gen_ai.tool.description"
+TOOL_CALL_ID = "gen_ai.tool.call.id"
+TOOL_ARGUMENTS = "gen_ai.tool.call.arguments"
+TOOL_RESULT = "gen_ai.tool.call.result"
 ERROR_TYPE = "error.type"
 INVOCATION_ID = "agentflow.invocation.id"
 APP_NAME = "agentflow.app.name"
@@ -43,11 +50,38 @@ TYPE = "agentflow.agent.type"
 BRANCH = "agentflow.branch"
 ITERATION = "agentflow.iteration"
 ATTEMPTS = "agentflow.attempts"
+ATTEMPT = "agentflow.attempt"
+ATTEMPT_FAILED = "agentflow.attempt_failed"
+EXCEPTION_MESSAGE = "exception.message"
 OUTCOME = "agentflow.outcome"
 REASON = "agentflow.reason"
+PROVIDER = "gen_ai.provider.name"
+REQUEST_MODEL = "gen_ai.request.model"
+REQUEST_STREAM = "gen_ai.request.stream"
+REQUEST_MAX_TOKENS = "gen_ai.request.max_tokens"
+REQUEST_TEMPERATURE = "gen_ai.request.temperature"
+REQUEST_TOP_P = "gen_ai.request.top_p"
+REQUEST_STOP = "gen_ai.request.stop_sequences"
+REQUEST_SEED = "gen_ai.request.seed"
+REQUEST_REASONING = "gen_ai.request.reasoning.level"
+OUTPUT_TYPE = "gen_ai.output.type"
+RESPONSE_ID = "gen_ai.response.id"
+RESPONSE_MODEL = "gen_ai.response.model"
+FINISH_REASONS = "gen_ai.response.finish_reasons"
+FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
+CACHE_READ_TOKENS = "gen_ai.usage.cache_read.input_tokens"
+CACHE_WRITE_TOKENS = "gen_ai.usage.cache_write.input_tokens"
+REASONING_TOKENS = "gen_ai.usage.reasoning.output_tokens"
+TOKEN_TYPE = "gen_ai.token.type"
+SYSTEM_INSTRUCTIONS = "gen_ai.system_instructions"
+TOOL_DEFINITIONS = "gen_ai.tool.definitions"
+COST = "agentflow.usage.cost"
+QUEUE_SECONDS = "agentflow.queue.duration"
 CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
 _AGENT_BUCKETS = [0.1 * 2**n for n in range(13)]
+_CLIENT_BUCKETS = [0.01 * 2**n for n in range(14)]
+_TOKEN_BUCKETS = [4**n for n in range(14)]
 _WORKFLOW_BUCKETS = [1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200]
 _SHARES = [n / 10 for n in range(1, 11)]
 _PATTERN_METRICS: list[tuple[str, str, str, str, list[float]]] = [
@@ -151,6 +185,26 @@ class Tracing:
             "agentflow.branch.queue.duration", "s", "Time a branch waited for its turn",
             explicit_bucket_boundaries_advisory=_AGENT_BUCKETS,
         )  # fmt: skip
+        self._tools = meter.create_histogram(
+            "gen_ai.execute_tool.duration", "s", "Duration of a tool call",
+            explicit_bucket_boundaries_advisory=_CLIENT_BUCKETS,
+        )  # fmt: skip
+        self._calls = meter.create_histogram(
+            "gen_ai.client.operation.duration", "s", "Duration of a model call",
+            explicit_bucket_boundaries_advisory=_CLIENT_BUCKETS,
+        )  # fmt: skip
+        self._first_chunks = meter.create_histogram(
+            "gen_ai.client.operation.time_to_first_chunk", "s", "Time until the first streamed piece of an answer",
+            explicit_bucket_boundaries_advisory=_CLIENT_BUCKETS,
+        )  # fmt: skip
+        self._tokens = meter.create_histogram(
+            "gen_ai.client.token.usage", "{token}", "Tokens of a model call",
+            explicit_bucket_boundaries_advisory=_TOKEN_BUCKETS,
+        )  # fmt: skip
+        self._waits = meter.create_histogram(
+            "agentflow.model.queue.duration", "s", "Time a model call waited for its turn",
+            explicit_bucket_boundaries_advisory=_CLIENT_BUCKETS,
+        )  # fmt: skip
         self._patterns = {
             name: meter.create_histogram(
                 f"agentflow.pattern.{key}", unit, what, explicit_bucket_boundaries_advisory=steps
@@ -158,8 +212,10 @@ class Tracing:
             for name, key, unit, what, steps in _PATTERN_METRICS
         }
         self._saved = meter.create_counter("agentflow.pattern.saved_calls", "1", "Branches that a pattern didn't need")
-        self._tokens = meter.create_histogram("agentflow.branch.tokens", "{token}", "Tokens of a pattern's branch")
-        self._cost = meter.create_histogram("agentflow.branch.cost", "{USD}", "Cost of a pattern's branch")
+        self._branch_tokens = meter.create_histogram(
+            "agentflow.branch.tokens", "{token}", "Tokens of a pattern's branch"
+        )
+        self._branch_cost = meter.create_histogram("agentflow.branch.cost", "{USD}", "Cost of a pattern's branch")
         self.captures = os.environ.get(CAPTURE, "").strip().lower() in ("true", "span_only", "span_and_event")
 
     def start_run(self, app_name: str, invocation_id: str, session_id: str, user_id: str) -> Span:
@@ -248,6 +304,103 @@ class Tracing:
                 labels[ERROR_TYPE] = _type_of(failure)
             (self._workflows if workflow else self._agents).record(duration, labels, trace.set_span_in_context(span))
 
+    def attempt_failed(self, span: Span, attempt: int, error: Exception) -> None:
+        """An attempt of a turn has failed, and another follows: an event on the turn's span, which counts them all."""
+        if span.is_recording():
+            span.add_event(
+                ATTEMPT_FAILED, {ATTEMPT: attempt, ERROR_TYPE: _type_of(error), EXCEPTION_MESSAGE: _words(error)}
+            )
+
+    def start_tool(
+        self, *, tool: str, description: str, call_id: str, agent: str, parent: Span, args: Mapping[str, Any]
+    ) -> Span:
+        """The span of a tool call; agents that the tool runs are below it."""
+        attributes: dict[str, Any] = {
+            OPERATION: "execute_tool",
+            TOOL_NAME: tool,
+            TOOL_TYPE: "function",
+            TOOL_CALL_ID: call_id,
+            AGENT_NAME: agent,
+        }
+        if description:
+            attributes[TOOL_DESCRIPTION] = description
+        if self.captures:
+            attributes[TOOL_ARGUMENTS] = _json(args)
+        return self._tracer.start_span(f"execute_tool {tool}", context=_below(parent), attributes=attributes)
+
+    def end_tool(
+        self, span: Span, *, tool: str, outcome: str, duration: float, error: Exception | None, result: Any
+    ) -> None:
+        """Close the span of a tool call. An error that the model is told is one; a cancellation and a pause aren't."""
+        try:
+            if span.is_recording():
+                span.set_attribute(OUTCOME, outcome)
+                if self.captures and result is not None:
+                    span.set_attribute(TOOL_RESULT, _json(result))
+                if error is not None:
+                    _fail(span, error)
+        finally:
+            span.end()
+        labels = {TOOL_NAME: tool, OUTCOME: outcome}
+        if error is not None:
+            labels[ERROR_TYPE] = _type_of(error)
+        self._tools.record(duration, labels, trace.set_span_in_context(span))
+
+    def start_chat(self, parent: Span, attributes: Mapping[str, Any]) -> Span:
+        """The span of a model call, a child of its agent's: provider and model are among its first attributes."""
+        return self._tracer.start_span(
+            f"chat {attributes[REQUEST_MODEL]}",
+            context=_below(parent),
+            kind=SpanKind.CLIENT,
+            attributes={OPERATION: "chat", **attributes},
+        )
+
+    def end_chat(
+        self, span: Span, labels: Mapping[str, Any], started: float, attributes: Mapping[str, Any],
+        error: BaseException | None = None,
+    ) -> None:  # fmt: skip
+        """Close the span of a model call that began at `started` (`time.perf_counter`), and measure it.
+
+        Args:
+            span: What `start_chat` gave.
+            labels: Provider and models, for the metrics.
+            started: When it began.
+            attributes: What is known at the end.
+            error: Why it failed; a cancellation is no failure.
+        """
+        failure = error if isinstance(error, Exception) else None
+        labels = {OPERATION: "chat", **labels}
+        try:
+            if span.is_recording():
+                span.set_attributes({key: value for key, value in attributes.items() if value not in (None, "", 0, ())})
+                if error is not None and failure is None:
+                    span.set_attribute(OUTCOME, "cancelled")
+                if failure is not None:
+                    _fail(span, failure)
+        finally:
+            span.end()
+        context = trace.set_span_in_context(span)
+        for kind, name in (("input", INPUT_TOKENS), ("output", OUTPUT_TOKENS)):
+            if name in attributes:
+                self._tokens.record(attributes[name], {**labels, TOKEN_TYPE: kind}, context)
+        if FIRST_CHUNK in attributes:
+            self._first_chunks.record(attributes[FIRST_CHUNK], labels, context)
+        if failure is not None:
+            labels[ERROR_TYPE] = _type_of(failure)
+        self._calls.record(time.perf_counter() - started, labels, context)
+
+    def waited(self, chat: Span, labels: Mapping[str, Any], waited: float) -> None:
+        """A model call waited for its turn: a span of its own below the call's."""
+        now = time.time_ns()
+        span = self._tracer.start_span(
+            f"queue {labels[REQUEST_MODEL]}",
+            context=trace.set_span_in_context(chat),
+            attributes=dict(labels),
+            start_time=now - int(waited * 1e9),
+        )
+        span.end(now)
+        self._waits.record(waited, dict(labels), trace.set_span_in_context(span))
+
     def queued(self, name: str, parent: Span, started_ns: int, ended_ns: int, branch: str) -> None:
         """A branch waited for its turn: a span of its own, beside the branch's."""
         span = self._tracer.start_span(
@@ -273,9 +426,9 @@ class Tracing:
         for branch, (tokens, cost) in branches.items():
             own = {**labels, BRANCH: branch}
             if tokens:
-                self._tokens.record(tokens, own, context)
+                self._branch_tokens.record(tokens, own, context)
             if cost:
-                self._cost.record(cost, own, context)
+                self._branch_cost.record(cost, own, context)
 
     def input(self, span: Span, text: str) -> None:
         """Put the user's words on the span, where content is captured."""
@@ -297,21 +450,23 @@ def _type_of(error: BaseException) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
+def _words(error: BaseException) -> str:
+    try:
+        return clean_text(str(error))
+    except Exception:
+        return "<exception str() failed>"  # as tracebacks say
+
+
 def _fail(span: Span, error: Exception) -> None:
     """Mark a span as failed; the innermost of a trace to do so records the exception, once."""
     kind, trace_id = _type_of(error), span.get_span_context().trace_id
-    try:
-        message = clean_text(str(error))
-    except Exception:
-        message = "<exception str() failed>"  # as tracebacks say
+    message = _words(error)
     span.set_attribute(ERROR_TYPE, kind)
     span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {message}"))
     if not _told(error, trace_id):
         vars(error)[_TOLD] = trace_id
         stack = clean_text("".join(traceback.format_exception(error)))
-        span.add_event(
-            "exception", {"exception.type": kind, "exception.message": message, "exception.stacktrace": stack}
-        )
+        span.add_event("exception", {"exception.type": kind, EXCEPTION_MESSAGE: message, "exception.stacktrace": stack})
 
 
 def _told(error: BaseException, trace_id: int) -> bool:
@@ -319,6 +474,10 @@ def _told(error: BaseException, trace_id: int) -> bool:
     if vars(error).get(_TOLD) == trace_id:
         return True
     return isinstance(error, BaseExceptionGroup) and all(_told(inner, trace_id) for inner in error.exceptions)
+
+
+def _json(value: Any) -> str:
+    return clean_text(json.dumps(value, default=str, ensure_ascii=False))
 
 
 def _message(role: str, text: str) -> str:

@@ -3,7 +3,7 @@
 import os
 import platform
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context, copy_context
@@ -22,6 +22,7 @@ from agentflow.core import Agent, InvocationContext
 from agentflow.errors import ConfigError, LimitExceeded, PluginError, ServiceError
 from agentflow.events import EVERY_BRANCH, Actions, AgentParallelStart, Event, GatherComplete, ScatterStart
 from agentflow.outcome import Outcome
+from agentflow.questions import Paused, pause_in
 from agentflow.state import Group, OnConflict, reducing
 
 FATAL = (LimitExceeded, PluginError, ServiceError)
@@ -132,7 +133,7 @@ class Branches:
         self._running = 0
         self._ended: deque[Branch] = deque()
         self._asking: Ticket | None = None
-        self._tally: Counter[str] = Counter()
+        self._tally: dict[str, int] = {}  # of those that are forgotten
         self._worker = f"{_HOST}:{os.getpid()}"
         self._began = ctx._run.now()
         self._began_ns = 0
@@ -160,7 +161,8 @@ class Branches:
         closed: Event | None = None
         directing: Exception | None = None
         try:
-            await run.tell(opened, ctx, ctx._place, ctx._timers)
+            if ctx._past is None or self.name not in ctx._past.groups:  # else it has been open since before a pause
+                await run.tell(opened, ctx, ctx._place, ctx._timers)
             self._began, self._began_ns = run.now(), time.time_ns()
             self._context = copy_context()
             async with anyio.create_task_group() as self._tasks:
@@ -171,17 +173,21 @@ class Branches:
                     self.failed = True
                     self._stop_all(type(error).__name__)
             ctx.join_loops()
+            self._pause()
             actions = self.fold()
             ctx._said, ctx._links = self.results(), self._spans()
-            closed = ctx.lifecycle(self._gather(hidden=not self.failed), actions)
+            closed = ctx.lifecycle(self._gather(ctx._said, hidden=not self.failed), actions)
             await run.tell(closed, ctx, ctx._place, ctx._timers, wait=not self.failed)
         except BaseException as error:  # noqa: ASYNC103 - raised, or what the block had raised before
             # Cancelled from outside, or the store failed: how the group ended is told with the cancelled turns.
+            pause = pause_in(error) if directing is None and not self.failed else None
+            if pause is not None:  # the group stays open until there is an answer
+                raise pause from None  # noqa: ASYNC104 - it is what was raised, perhaps in a group
             how = f"{type(error).__name__}" if isinstance(error, Exception) else "cancelled"
-            self.group.reason = self.group.reason or run.reason or how
+            self.group.reason = self.group.reason or run.why(run.now()) or how
             if opened.serial is not None and (closed is None or closed.serial is None):
                 ctx._said = self.results()
-                ctx.tell_later(partial(self._gather, hidden=False))
+                ctx.tell_later(partial(self._gather, ctx._said, hidden=False))
             if directing is None and self.failed:
                 self.raise_failures()
             if directing is None or not isinstance(error, Exception):
@@ -305,7 +311,10 @@ class Branches:
             if branch.queued is not None:
                 self._tell_queue(branch.queued, ctx, start)
             try:
-                if branch.scope is None:
+                recalled = self._recall(branch, ctx, start)
+                if recalled is not None:
+                    outcome = recalled
+                elif branch.scope is None:
                     outcome = await take_turn(ctx, start, timeout=branch.timeout)
                 else:
                     with branch.scope:
@@ -314,6 +323,8 @@ class Branches:
                     outcome = outcome_of(ctx, None)
             except Exception as error:
                 outcome = outcome_of(ctx, error)
+            except Paused as pause:
+                outcome = outcome_of(ctx, None, pause.questions)
             except self.ctx._run.cancelled:  # noqa: ASYNC103 - raised, or the task group knows it
                 if not (self.ctx._run.stopping or tasks.cancel_scope.cancel_called):
                     raise
@@ -324,6 +335,33 @@ class Branches:
         self.ended(branch)
         if self._waiting and not self.group.reason:
             self._start(heappop(self._waiting)[2])
+
+    def _recall(self, branch: Branch, ctx: InvocationContext, start: AgentParallelStart) -> Outcome | None:
+        """What came of a branch before the run paused, if it is over; what it brought is the group's again."""
+        past = self.ctx._past
+        if past is None:
+            return None
+        for key, values in past.brought(self.name, ctx.branch).items():
+            for value in values if key in self.group.reducers else ():
+                self.group.contribute(branch.index, key, value)
+        outcome = self.ctx.recall(ctx, start)
+        if outcome is not None:
+            branch.ctx = None
+        return outcome
+
+    def _pause(self) -> None:
+        """Wait, where a branch does, for what decides the group.
+
+        Raises:
+            Paused: One does.
+        """
+        paused = [branch for branch in self.branches.values() if branch.outcome and branch.outcome.status == "paused"]
+        if self.settled or self.failed:
+            for branch in paused:
+                branch.lost = True
+        elif paused:
+            self.ctx._said = self.results()
+            raise Paused(question for branch in paused if branch.outcome for question in branch.outcome.pending)
 
     def _tell_queue(self, queued: tuple[float, int], ctx: InvocationContext, start: AgentParallelStart) -> None:
         run, (since, since_ns) = self.ctx._run, queued
@@ -338,8 +376,10 @@ class Branches:
 
     def _forget(self, branch: Branch) -> None:
         assert branch.outcome is not None
+        if branch.outcome.status == "paused":
+            return
         if self.branches.pop(branch.index, None) is not None:
-            self._tally[branch.outcome.status] += 1
+            self._tally[branch.outcome.status] = self._tally.get(branch.outcome.status, 0) + 1
             if not branch.outcome.ok:
                 self.group.forget(branch.index)
 
@@ -380,25 +420,22 @@ class Branches:
                 folded[key] = self.group.join(key, run.state[key], value)
         return Actions(folded) if folded else None
 
-    def _gather(self, *, hidden: bool) -> GatherComplete:
-        results = list(zip(self.branches.values(), self.results(), strict=True))
-        tally = Counter(self._tally)
-        for _, outcome in results:
-            tally[outcome.status] += 1
-        lost = [outcome.branch for branch, outcome in results if hidden and self.hides(branch, outcome)]
-        return GatherComplete(
-            self.name,
-            self.total,
-            successful=tally["ok"],
-            failed=tally["error"] + tally["timeout"],
-            cancelled=tally["cancelled"],
-            skipped=tally["skipped"],
-            total_time_ms=round((self.ctx._run.now() - self._began) * 1000, 3),
-            gathered_results=[branch.name for branch, outcome in results if outcome.ok],
-            outcomes={branch.name: outcome.status for branch, outcome in results},
-            hidden=[EVERY_BRANCH] if self._private else lost,
-            reason=self.group.reason,
-        )
+    def _gather(self, results: Sequence[Outcome], *, hidden: bool) -> GatherComplete:
+        tally = {"ok": 0, "error": 0, "timeout": 0, "cancelled": 0, "skipped": 0, "paused": 0} | self._tally
+        record = GatherComplete(self.name, self.total, reason=self.group.reason)
+        for branch, outcome in zip(self.branches.values(), results, strict=True):
+            status = record.outcomes[branch.name] = outcome.status
+            tally[status] += 1
+            if status == "ok":
+                record.gathered_results.append(branch.name)
+            if hidden and self.hides(branch, outcome) and not self._private:
+                record.hidden.append(outcome.branch)
+        if self._private:
+            record.hidden = [EVERY_BRANCH]
+        record.successful, record.failed = tally["ok"], tally["error"] + tally["timeout"]
+        record.cancelled, record.skipped = tally["cancelled"] + tally["paused"], tally["skipped"]
+        record.total_time_ms = round((self.ctx._run.now() - self._began) * 1000, 3)
+        return record
 
     def raise_failures(self) -> None:
         """Raise what made the group fail: a lone failure as itself, several as a group.

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
-from inspect import isasyncgenfunction, iscoroutinefunction
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, isasyncgenfunction, iscoroutinefunction
 from typing import overload
 
 from agentflow.core import Agent, Callback, InvocationContext
@@ -32,6 +32,8 @@ class FunctionAgent(Agent):
         ConfigError: It is no async function.
     """
 
+    function: AgentFunction
+
     def __init__(
         self,
         name: str,
@@ -53,12 +55,14 @@ class FunctionAgent(Agent):
             before_agent=before_agent,
             after_agent=after_agent,
         )
-        self.function = function
+        vars(self).update(function=function)
 
     def check(self) -> None:
         """Check the settings; see `Agent.check`."""
         super().check()
         function: object = self.function
+        if getattr(getattr(function, "__code__", None), "co_flags", 0) & (CO_COROUTINE | CO_ASYNC_GENERATOR):
+            return  # nearly all; below are those that wrap one
         if not callable(function) or isinstance(function, type):
             raise ConfigError(f"FunctionAgent {self.name!r} needs an async function of the context, not {function!r}")
         plain: object = function

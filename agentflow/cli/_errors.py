@@ -4,10 +4,24 @@ import re
 import traceback
 from collections.abc import Iterator
 
-from agentflow.cli._rows import clean
+import click
+
 from agentflow.errors import AgentflowError
+from agentflow.timeline.words import clean
 
 _NOTE = re.compile(r"in agent '[^']*'(?: on branch '[^']*')?")
+
+
+class Fault(click.ClickException):
+    """What was asked for can't be done: nothing has been done."""
+
+    exit_code = 2
+
+
+class Failure(click.ClickException):
+    """What was begun has failed."""
+
+    exit_code = 1
 
 
 def describe(error: BaseException) -> str:

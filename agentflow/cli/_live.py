@@ -9,38 +9,20 @@ from types import TracebackType
 from typing import Self, TextIO
 
 import anyio
-from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console
 from rich.live import Live
-from rich.segment import Segment
-from rich.text import Text
 
 from agentflow.cli._board import Board
-from agentflow.cli._rows import Words, clean, live_rows, plural, summary_rows, text_rows
-from agentflow.cli._summary import Timing
+from agentflow.cli._rows import Words, live_rows, summary_rows, text_rows
+from agentflow.cli._terminal import Rows, make_console
 from agentflow.events import Event
+from agentflow.timeline.model import Timeline
+from agentflow.timeline.words import clean, plural
 
 _RATE = 10
 """Times a second that it is drawn, however many events there are."""
 _SUMMARY = 40
 """Lines of branches in a summary, at most: the failed ones and the slowest."""
-
-
-class _Rows:
-    """Rows for a terminal. Those that fit are drawn as they are: wrapping costs five times as much."""
-
-    def __init__(self, rows: Iterable[Words] = ()) -> None:
-        self.rows = list(rows)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        width = options.max_width
-        styles = {name: console.get_style(name) for row in self.rows for _, name in row if name}
-        for row in self.rows:
-            if sum(cell_len(words) for words, _ in row) <= width and not any("\t" in words for words, _ in row):
-                yield from (Segment(words, styles.get(style)) for words, style in row)
-                yield Segment.line()
-            else:
-                yield from console.render(Text.assemble(*row, overflow="fold"), options)
 
 
 class _Aside(io.TextIOBase):
@@ -74,14 +56,14 @@ class LiveView:
     """
 
     def __init__(self, console: Console | None = None, now: Callable[[], float] = time.time) -> None:
-        self.console = console or Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+        self.console = console or make_console()
         self._now = now
         self._board = Board()
-        self._timing = Timing()
+        self._timing = Timeline()
         self._texts: list[Event | str] = []
         self._printed = ""
         self._stopping = False
-        self._frame = _Rows()
+        self._frame = Rows()
         self._live = Live(
             self,
             console=self.console,
@@ -106,7 +88,7 @@ class LiveView:
         if self._printed:
             self._texts.append(self._printed)
             self._printed = ""
-        self._frame = _Rows()
+        self._frame = Rows()
         self._show()
         self._live.stop()
 
@@ -127,10 +109,10 @@ class LiveView:
         rows = live_rows(
             self._board, self._now(), width=max(1, width - 1), height=max(2, height - 1), stopping=self._stopping
         )
-        self._frame = _Rows(rows)
+        self._frame = Rows(rows)
         self._show()
 
-    def __rich__(self) -> _Rows:
+    def __rich__(self) -> Rows:
         """What `Live` draws below whatever is printed."""
         return self._frame
 
@@ -144,7 +126,7 @@ class LiveView:
         rows = summary_rows(self._board, self._timing, status=status, wall=wall, computing=computing, most=_SUMMARY)
         if self._board.texts:
             self.console.print()
-        self.console.print(_Rows(rows))
+        self.console.print(Rows(rows))
 
     @property
     def kept(self) -> str:
@@ -160,15 +142,10 @@ class LiveView:
         said, self._texts = self._texts, []
         rows = [row for item in said for row in (text_rows(item) if isinstance(item, Event) else _plain(item))]
         if rows:
-            self.console.print(_Rows(rows))  # draws the frame below it, too
+            self.console.print(Rows(rows))  # draws the frame below it, too
         else:
             self._live.refresh()
 
 
 def _plain(text: str) -> Iterable[Words]:
     return ([(line, "")] for line in clean(text).split("\n"))
-
-
-def on_a_terminal() -> bool:
-    """Whether stdout is a terminal that can be drawn on."""
-    return sys.stdout.isatty() and not Console(file=sys.stdout).is_dumb_terminal

@@ -1,11 +1,12 @@
-"""What both commands take, and how it is checked."""
+"""What several commands take, and how it is checked."""
 
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
 import click
 
-from agentflow.cli._play import Fault
+from agentflow.cli._errors import Fault
 from agentflow.errors import ConfigError
 from agentflow.policies import seconds
 
@@ -43,6 +44,21 @@ def in_seconds(ctx: click.Context, param: click.Parameter, value: str | None) ->
         raise Fault(str(error)) from error
 
 
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def seconds_of(age: str, what: str) -> float:
+    """`90s`, `5m`, `12h`, `30d`, `8w` in seconds.
+
+    Raises:
+        Fault: It is none of these.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", age, re.ASCII)
+    if found is None:
+        raise Fault(f"{what} must be a number and a unit, such as 12h, 30d or 8w, not {age!r}")
+    return float(found[1]) * _UNITS[found[2]]
+
+
 def backend_option(function: F) -> F:
     """`--backend`."""
     return click.option(
@@ -54,6 +70,13 @@ def backend_option(function: F) -> F:
 def json_option(function: F) -> F:
     """`--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print one event a line as JSON, and nothing else.")(
+        function
+    )
+
+
+def listing_option(function: F) -> F:
+    """`--json`, of commands that give objects."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON objects, one a line, and nothing else.")(
         function
     )
 

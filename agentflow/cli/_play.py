@@ -5,6 +5,7 @@ import importlib.util
 import os
 import sys
 import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Literal, TextIO
 
@@ -12,16 +13,18 @@ import anyio
 import click
 
 from agentflow import tracing
-from agentflow.cli._errors import describe, traced
-from agentflow.cli._live import LiveView, on_a_terminal
-from agentflow.cli._rows import duration
+from agentflow.cli._errors import Fault, describe, traced
+from agentflow.cli._live import LiveView
 from agentflow.cli._signals import Interrupts
+from agentflow.cli._store import Stores, opened
+from agentflow.cli._terminal import on_a_terminal, print_rows, width_of_output
 from agentflow.cli._views import JsonView, PlainView, ReaderGone, View
 from agentflow.core import Agent
-from agentflow.errors import AgentflowError, ConfigError
+from agentflow.errors import AgentflowError, ConfigError, ServiceError
 from agentflow.policies import Limits
 from agentflow.run import Run, RunStatus
 from agentflow.runner import Runner
+from agentflow.timeline.words import duration
 
 Backend = Literal["asyncio", "trio"]
 
@@ -29,12 +32,6 @@ READER_GONE = 141
 """What a shell shows for a program that SIGPIPE ended."""
 _PATIENCE = 5.0
 """Seconds after which a cancelled run is reported that has not ended."""
-
-
-class Fault(click.ClickException):
-    """What was asked for can't be done: nothing has run."""
-
-    exit_code = 2
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,9 +43,16 @@ class Settings:
     timeout: float | None = None
     user: str = "user"
     session: str | None = None
+    go_on: bool = False
+    db: str | None = None
+    in_memory: bool = False
     backend: Backend = "asyncio"
     debug: bool = False
     out: TextIO = field(default_factory=lambda: sys.stdout)
+
+
+_ROOM = 64
+"""Columns that a hint needs."""
 
 
 class Player:
@@ -58,6 +62,7 @@ class Player:
         self.settings = settings
         self.interrupts = Interrupts()
         self.exit_code = 0
+        self._told = False
         if importlib.util.find_spec(settings.backend) is None:
             raise Fault(f"the backend {settings.backend!r} is not installed: pip install {settings.backend}")
         _trace()
@@ -83,7 +88,7 @@ class Player:
             raise _way_out(group) from group
         if isinstance(failure, ReaderGone) or (isinstance(failure, BrokenPipeError) and _broken(settings.out)):
             self.exit_code = READER_GONE
-            _drop(settings.out)
+            drop(settings.out)
         elif self.interrupts.signal:
             self.exit_code = self.interrupts.exit_code
             click.echo(f"Cancelled by {self.interrupts.name}; kept {view.kept}.", err=True)
@@ -100,18 +105,57 @@ class Player:
             click.echo(f"\n{traced(error)}", err=True)
 
     async def _play(self, agent: Agent, message: str | None, view: View) -> Exception | None:
+        async with AsyncExitStack() as stack:
+            stores = await self._stores(stack)
+            try:
+                runner = Runner(agent) if stores is None else Runner(
+                    agent, sessions=stores.sessions, artifacts=stores.artifacts, memory=stores.memory
+                )  # fmt: skip
+                run = runner.run(
+                    message,
+                    user_id=self.settings.user,
+                    session_id=await self._session(agent, stores),
+                    lookahead=self.settings.lookahead,
+                    limits=Limits(seconds=self.settings.timeout),
+                )
+            except ConfigError as error:
+                raise Fault(describe(error)) from error
+            failure = await self._watch(runner, run, view)
+            if stores is not None and run.status != "pending":
+                self._tell_session()
+        return failure
+
+    async def _stores(self, stack: AsyncExitStack) -> Stores | None:
+        """Where the session is kept; `None` is in memory."""
         settings = self.settings
+        if settings.in_memory:
+            return None
         try:
-            runner = Runner(agent)
-            run = runner.run(
-                message,
-                user_id=settings.user,
-                session_id=settings.session,
-                lookahead=settings.lookahead,
-                limits=Limits(seconds=settings.timeout),
-            )
-        except ConfigError as error:
-            raise Fault(describe(error)) from error
+            return await stack.enter_async_context(opened(settings.db, create=True))
+        except ServiceError as error:
+            if settings.db is not None or settings.session is not None or settings.go_on:
+                raise Fault(describe(error)) from error
+            click.echo(f"This session is not kept: {describe(error)}", err=True)
+            return None
+
+    async def _session(self, agent: Agent, stores: Stores | None) -> str | None:
+        """The id of the session that the run belongs to; `None` is a new one."""
+        settings = self.settings
+        if not settings.go_on:
+            return settings.session
+        latest = await stores.sessions.list(agent.name, settings.user, limit=1) if stores is not None else ()
+        if not latest:
+            raise Fault(f"there is no session of {agent.name!r} to continue")
+        return latest[0].id
+
+    def _tell_session(self) -> None:
+        """Say how to see it again: to people, once."""
+        if on_a_terminal() and not self.settings.json and not self._told and width_of_output() >= _ROOM:
+            self._told = True
+            print_rows([[("Kept: `agentflow timeline` draws it, `agentflow show` reads it.", "dim")]])
+
+    async def _watch(self, runner: Runner, run: Run, view: View) -> Exception | None:
+        """Show the run to its end, and how it ended."""
         began, computed = time.perf_counter(), _worker_time()
         failure: Exception | None = None
         with view:
@@ -198,7 +242,7 @@ def _broken(out: TextIO) -> bool:
     return False
 
 
-def _drop(out: TextIO) -> None:
+def drop(out: TextIO) -> None:
     """Let what is still buffered go nowhere, or the interpreter complains at its end."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)

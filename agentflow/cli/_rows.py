@@ -1,18 +1,15 @@
 """Lines, texts and the summary as words with a style: a terminal draws them in colour, a file gets the words."""
 
-import json
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
 
 from rich.cells import cell_len, set_cell_size
 
 from agentflow.cli._board import Board, Line
-from agentflow.cli._summary import Timing
-from agentflow.content import Blob, Data, FileRef, ToolCall, ToolResult
 from agentflow.events import Event
+from agentflow.timeline.model import Timeline
+from agentflow.timeline.words import clean, duration, heading, one_line, plural, said, short
 
 Words = list[tuple[str, str]]
 """Pieces of one line, each with its style."""
@@ -32,78 +29,11 @@ _ENOUGH = 8
 """Columns from which on the last words are worth showing."""
 _STEPS = 12
 """Steps of a critical path that are named: the longest."""
-_LONGEST = 2_000
-"""Characters shown of a value that isn't text."""
-_CONTROL = re.compile(
-    r"\r\n"
-    r"|\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?"  # colours and cursors; titles, links
-    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]"
-)
-
-
-def clean(text: str) -> str:
-    """`text` without what could steer a terminal: line feeds and tabs stay."""
-    return _CONTROL.sub(lambda found: "\n" if found[0] == "\r\n" else "", text)
-
-
-def one_line(text: str) -> str:
-    """`text` on one line, clean."""
-    return " ".join(clean(text).split())
-
-
-def duration(seconds: float) -> str:
-    """For people: `12 ms`, `3.4 s`, `2 m 05 s`, `1 h 02 m`."""
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 99.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} m {rest:02} s" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} m"
 
 
 def _ticking(seconds: float) -> str:
     """Likewise, for a time that goes on: its width doesn't jump about."""
     return duration(seconds) if seconds >= 10 else f"{seconds:.1f} s"
-
-
-def plural(count: int, noun: str) -> str:
-    """`1 text`, `2 texts`, `3 branches`."""
-    return f"{count:,} {noun if count == 1 else noun + ('es' if noun.endswith('ch') else 's')}"
-
-
-def said(event: Event) -> str:
-    """What an event says to people: its text, else what else it has, else nothing."""
-    return clean(event.text) or "\n".join(filter(None, map(_other, event.parts)))
-
-
-def _other(part: object) -> str:
-    if isinstance(part, Data):
-        return _short(part.value)
-    if isinstance(part, ToolCall):
-        return f"calls {part.name}({_short(part.args)})"
-    if isinstance(part, ToolResult):
-        return f"{part.name} {'failed' if part.is_error else 'answered'}: {_short(part.result)}"
-    if isinstance(part, Blob):
-        return f"[{clean(part.mime_type)}, {len(part.data):,} bytes]"
-    if isinstance(part, FileRef):
-        return f"[{clean(part.uri)}]"
-    return ""
-
-
-def _short(value: object, most: int = _LONGEST) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return clean(text if len(text) <= most else text[:most] + "…")
-
-
-def heading(event: Event) -> str:
-    """Who said it, and where: branch and author; the author alone on the run's own line."""
-    author = event.author
-    segments = [name for name, _ in groupby(event.segments)]  # a Parallel in a Parallel names itself twice
-    if not segments:
-        where = author
-    else:
-        where = ".".join(segments) + (f" {author}" if segments[-1].partition("#")[0] != author else "")
-    return f"{where} ({event.iteration})" if event.iteration is not None else where
 
 
 def text_rows(event: Event) -> Iterable[Words]:
@@ -211,7 +141,7 @@ def _last_words(line: Line, width: int) -> str:
 
 
 def summary_rows(
-    board: Board, timing: Timing, *, status: str, wall: float, computing: float = 0.0, most: int | None = None
+    board: Board, timing: Timeline, *, status: str, wall: float, computing: float = 0.0, most: int | None = None
 ) -> Iterable[Words]:
     """How each branch ended, and what the run's time went into.
 
@@ -226,25 +156,28 @@ def summary_rows(
     lines = list(board)
     shown = choose(lines, most if most is not None else len(lines), summary_rank)
     names = max((cell_len(label(line)) for line in shown), default=0)
+    states = max(_STATE, len(status))
     for line in shown:
         state, seconds = (line.state, line.seconds) if line.parent is not None else (status, wall)
         row = [
             (fit(label(line), names), "bold" if line.parent is None else ""),
-            (" " + fit(state, _STATE), STYLES.get(state, "")),
+            (" " + fit(state, states), STYLES.get(state, "")),
             (" " + (duration(seconds) if line.turns or line.parent is None else "").rjust(_TIME), "dim"),
         ]
         if line.turns > 1:
             row.append((f"  {line.turns} times", "dim"))
         if line.error and line.parent is not None:  # the run's own is told in full
-            row.append(("  " + _short(one_line(line.error), 300), "red" if state in ("error", "timeout") else "dim"))
+            row.append(("  " + short(one_line(line.error), 300), "red" if state in ("error", "timeout") else "dim"))
         yield row
     if len(shown) < len(lines):
         rest = Counter(line.state for line in lines) - Counter(line.state for line in shown)
         yield [(f"… and {len(lines) - len(shown):,} more: " + ", ".join(f"{n:,} {s}" for s, n in rest.items()), "dim")]
-    yield from _timing_rows(timing, computing)
+    yield from timing_rows(timing, computing)
 
 
-def _timing_rows(timing: Timing, computing: float) -> Iterable[Words]:
+def timing_rows(timing: Timeline, computing: float = 0.0) -> Iterable[Words]:
+    if timing.root is None or not timing.root.status:
+        return  # it was cut short
     path = timing.critical_path()
     if len(path) < 2 and timing.speedup < 1.05:
         return
@@ -257,12 +190,12 @@ def _timing_rows(timing: Timing, computing: float) -> Iterable[Words]:
     if len(steps) < len(path):
         steps.append(f"and {plural(len(path) - len(steps), 'shorter step')}")
     yield [("Critical path: ", "bold"), (" → ".join(steps), "")]
-    if timing.root is None or timing.root.status not in ("ok", "error"):
+    if timing.root.status not in ("ok", "error"):
         return  # nobody knows how long the work would have taken
     yield [("Speed-up: ", "bold"), (_speedup(timing, computing), "")]
 
 
-def _speedup(timing: Timing, computing: float) -> str:
+def _speedup(timing: Timeline, computing: float) -> str:
     work, wall = duration(timing.work), duration(timing.wall)
     if computing > timing.wall / 10 and getattr(sys, "_is_gil_enabled", lambda: True)():
         return (  # an agent's time includes what its thread waited for the others

@@ -9,9 +9,10 @@ import anyio
 import click
 
 from agentflow.cli._board import Board
-from agentflow.cli._rows import Words, clean, plural, summary_rows, text_rows
-from agentflow.cli._summary import Timing
+from agentflow.cli._rows import Words, summary_rows, text_rows
 from agentflow.events import Event
+from agentflow.timeline.model import Timeline
+from agentflow.timeline.words import clean, plural
 
 STOPPING = "Cancelling the run; Ctrl-C again quits at once."
 
@@ -106,7 +107,7 @@ class PlainView(_Quiet):
     def __init__(self, out: TextIO | None = None) -> None:
         super().__init__(out)
         self._board = Board()
-        self._timing = Timing()
+        self._timing = Timeline()
 
     def add(self, event: Event) -> None:
         self._board.add(event)

@@ -14,14 +14,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from agentflow.batch import Batch, BatchInput, BatchProgress, run_batch
-from agentflow.cli._errors import describe, traced
+from agentflow.cli._errors import Fault, describe, traced
 from agentflow.cli._options import backend_option, debug_option, in_seconds, utf8
-from agentflow.cli._play import READER_GONE, Backend, Fault, Player, Settings
-from agentflow.cli._rows import clean
+from agentflow.cli._play import READER_GONE, Backend, Player, Settings
 from agentflow.cli._targets import TargetError, load
 from agentflow.core import Agent
 from agentflow.errors import BatchStopped, ConfigError
 from agentflow.policies import Limits
+from agentflow.timeline.words import clean
 
 _LINES = {".jsonl", ".ndjson"}
 

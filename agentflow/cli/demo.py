@@ -4,8 +4,10 @@ from pathlib import Path
 
 import click
 
+from agentflow.cli._errors import Fault
 from agentflow.cli._options import as_text, backend_option, debug_option, json_option, utf8
-from agentflow.cli._play import Backend, Fault, Player, Settings
+from agentflow.cli._play import Backend, Player, Settings
+from agentflow.cli._store import db_option, in_memory_option
 from agentflow.core import Agent
 from agentflow.demo.pipeline import NOTE, TEXT, document_analysis
 from agentflow.errors import ConfigError
@@ -20,16 +22,27 @@ class _Unfit(Fault):
 @click.command("demo")
 @click.argument("path", required=False, metavar="[FILE-OR-FOLDER]", callback=utf8, type=click.Path())
 @json_option
+@db_option
+@in_memory_option
 @backend_option
 @debug_option
 @click.pass_context
-def command(ctx: click.Context, path: str | None, *, as_json: bool, backend: Backend, debug: bool) -> None:
+def command(
+    ctx: click.Context,
+    path: str | None,
+    *,
+    as_json: bool,
+    db: str | None,
+    in_memory: bool,
+    backend: Backend,
+    debug: bool,
+) -> None:
     """Analyse a text: sentiment, names, summary and keywords of each section at once, then a report on the whole.
 
     FILE-OR-FOLDER is a text in UTF-8, or a folder of them (.txt, .md, .rst), which are analysed one after the other. By
     default it is "Alice's Adventures in Wonderland". No API key is needed.
     """
-    player = Player(Settings(json=as_json, backend=backend, debug=debug))
+    player = Player(Settings(json=as_json, db=db, in_memory=in_memory, backend=backend, debug=debug))
     files = _files(path)
     click.echo(NOTE, err=True)
     for number, file in enumerate(files, 1):

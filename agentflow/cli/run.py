@@ -8,12 +8,13 @@ import sys
 import click
 from click.shell_completion import CompletionItem
 
-from agentflow.cli._errors import traced
+from agentflow.cli._errors import Fault, traced
 from agentflow.cli._options import as_text, backend_option, debug_option, in_seconds, json_option, utf8
-from agentflow.cli._play import Backend, Fault, Player, Settings
-from agentflow.cli._rows import clean
+from agentflow.cli._play import Backend, Player, Settings
+from agentflow.cli._store import complete_session, db_option, in_memory_option
 from agentflow.cli._targets import TargetError, load
 from agentflow.core import Agent
+from agentflow.timeline.words import clean
 
 
 def _files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -30,7 +31,12 @@ def _files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
 )  # fmt: skip
 @click.option("--timeout", callback=in_seconds, metavar="SECONDS", help="End the run after so long; 5m is understood.")
 @click.option("--user", default="user", show_default=True, callback=utf8, help="Whose session it is.")
-@click.option("--session", callback=utf8, help="Id of the session; by default a new one.")
+@click.option(
+    "--session", callback=utf8, help="Id of the session; by default a new one.", shell_complete=complete_session
+)
+@click.option("--continue", "-c", "go_on", is_flag=True, help="Go on with the latest session of this agent and user.")
+@db_option
+@in_memory_option
 @backend_option
 @debug_option
 @click.pass_context
@@ -44,6 +50,9 @@ def command(
     timeout: float | None,
     user: str,
     session: str | None,
+    go_on: bool,
+    db: str | None,
+    in_memory: bool,
     backend: Backend,
     debug: bool,
 ) -> None:
@@ -52,10 +61,24 @@ def command(
     TARGET is file.py (the only agent in it, or one named root_agent or agent), file.py:name, or module:name. INPUT is
     text; - or nothing reads what is piped in.
 
+    The session is kept, so that --continue goes on with it, and `agentflow timeline` draws it.
+
     Exit codes: 0 all went well, 1 the run failed, 2 it could not begin, 130 Ctrl-C.
     """
+    if go_on and (session is not None or in_memory):
+        other = "--session" if session is not None else "--in-memory"
+        raise Fault(f"--continue goes on with the latest session that was kept: leave out {other}")
     settings = Settings(
-        json=as_json, lookahead=lookahead, timeout=timeout, user=user, session=session, backend=backend, debug=debug
+        json=as_json,
+        lookahead=lookahead,
+        timeout=timeout,
+        user=user,
+        session=session,
+        go_on=go_on,
+        db=db,
+        in_memory=in_memory,
+        backend=backend,
+        debug=debug,
     )
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         player = Player(settings)
@@ -78,6 +101,8 @@ def _message(text: str | None) -> str | None:
     if text is not None and text != "-":
         return text
     if sys.stdin is None or (text is None and not _piped()):
+        if sys.stdin is not None and sys.stdin.isatty():
+            click.echo("No INPUT was given: the agent is told nothing.", err=True)
         return None
     said = as_text(sys.stdin.buffer.read(), "the standard input").removesuffix("\n").removesuffix("\r")
     return said or None

@@ -1,1 +1,1 @@
-"""Who thinks: what a model is asked and what it answers."""
+"""Who thinks: what a model is asked, what it answers, and the models themselves."""

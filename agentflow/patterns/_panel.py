@@ -5,14 +5,15 @@ from dataclasses import replace
 from inspect import isawaitable
 
 from agentflow._invocation import summary
+from agentflow.agents.branches import Branch
 from agentflow.content import Part, Text
 from agentflow.core import Agent, InvocationContext
 from agentflow.errors import InvalidAnswer
 from agentflow.events import SynthesisComplete, SynthesisStart, Usage
 from agentflow.outcome import Outcome
 from agentflow.patterns import _render
-from agentflow.patterns._scatter import Plan, Scatter, Seat, Stopper, usable, why_missing
-from agentflow.patterns.aggregate import Aggregator, Decision, Given
+from agentflow.patterns._scatter import Plan, Rater, Scatter, Seat, usable, why_missing
+from agentflow.patterns.aggregate import Aggregator, Decision, EarlyStop, Given
 from agentflow.patterns.answers import answer_of
 from agentflow.patterns.counting import numeric
 from agentflow.patterns.judge import Judge
@@ -44,25 +45,28 @@ class Asked:
         self._asked: list[Seat] = []  # of all rounds
         self._path: list[Step] = []
 
-    async def gather(self, stopper: Stopper | None = None) -> None:
+    async def gather(self, stopper: EarlyStop | None = None, rater: Rater | None = None) -> None:
         """Ask all of them.
 
         Raises:
             TooFewAnswers: Too few answered.
             Exception: See `Scatter.run`.
         """
-        await self._round(self.seats, self.plan, stopper)
+        await self._round(self.seats, self.plan, stopper, rater)
 
-    async def _round(self, seats: Sequence[Seat], plan: Plan, stopper: Stopper | None = None) -> None:
+    async def _round(
+        self, seats: Sequence[Seat], plan: Plan, stopper: EarlyStop | None = None, rater: Rater | None = None
+    ) -> None:
         self.rounds += 1
         name = self.ctx.agent.name if self.rounds == 1 else f"{self.ctx.agent.name}#{self.rounds}"
-        scatter = Scatter(self.ctx, seats, plan, stopper=stopper, name=name, task=self.task)
+        scatter = Scatter(self.ctx, seats, plan, stopper=stopper, rater=rater, name=name, task=self.task)
         await scatter.run()
         self.wall += scatter.wall
         self._asked += seats
         if scatter.saved:
             self.saved = scatter.saved
-            self.saved_calls += sum(seat.outcome is not None and not seat.counted for seat in seats)
+            unspent = [seat for seat in seats if seat.outcome and seat.outcome.status in ("cancelled", "skipped")]
+            self.saved_calls += len(unspent)
         slowest = max((seat for seat in seats if usable(seat)), key=_ended, default=None)
         if slowest is not None and slowest.outcome is not None:
             self._path.append(Step(name=slowest.name, seconds=slowest.outcome.duration))
@@ -212,7 +216,7 @@ class Asked:
             critical_path=tuple(self._path),
             queue_seconds=round(sum(waits), 6),
             longest_queue_seconds=round(max(waits, default=0.0), 6),
-            calls=sum(branch.ctx is not None for seat in self._asked for branch in seat.branches),
+            calls=sum(_began(branch) for seat in self._asked for branch in seat.branches),
             saved_calls=self.saved_calls,
             agreement=decision.agreement,
             synthesis_seconds=round(self.synthesis, 6),
@@ -246,6 +250,10 @@ def names_for(agents: Sequence[Agent], count: int) -> list[tuple[Agent, str]]:
         ordinal = seen[agent.name] = seen.get(agent.name, 0) + 1
         seats.append((agent, agent.name if ordinal == 1 else f"{agent.name}#{ordinal}"))
     return seats
+
+
+def _began(branch: Branch) -> bool:
+    return branch.outcome is not None and branch.outcome.status != "skipped"
 
 
 def _ended(seat: Seat) -> float:

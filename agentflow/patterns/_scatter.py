@@ -2,10 +2,10 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from inspect import isawaitable
 from typing import Literal
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from agentflow._invocation import Timer
 from agentflow.agents.branches import Branch, Branches
@@ -14,6 +14,7 @@ from agentflow.core import Agent, InvocationContext
 from agentflow.errors import AgentTimeout, TooFewAnswers
 from agentflow.events import GatherComplete
 from agentflow.outcome import Outcome
+from agentflow.patterns.aggregate import EarlyStop
 from agentflow.patterns.answers import answered
 from agentflow.patterns.policies import Hedge
 from agentflow.state import OnConflict
@@ -22,8 +23,8 @@ _RECHECK = 0.01
 """Seconds, at the least, after which a branch that waits for room is looked at again."""
 
 OnError = Literal["collect", "cancel"]
-Stopper = Callable[[int, Outcome], str | Awaitable[str]]
-"""Told of each branch that has ended, once: its place and its outcome. What it returns is why the rest isn't needed."""
+Rater = Callable[[int, Outcome], Awaitable[str]]
+"""Told of each branch that has ended, one after the other, by its place; takes its time to say why that is enough."""
 
 
 @dataclass(slots=True)
@@ -72,12 +73,21 @@ class _Group(Branches):
 
     hide = True
     unasked: Sequence[Seat] = ()
+    on_end: Callable[[Branch], None]
+
+    def ended(self, branch: Branch) -> None:
+        try:
+            self.on_end(branch)
+        except Exception as error:  # of an aggregator's rule: the group's failure, not that of who has just ended
+            self.broken, self.failed = error, True
+            self._stop_all(f"{type(error).__name__} in early_stop")
+        super().ended(branch)
 
     def hides(self, branch: Branch, outcome: Outcome) -> bool:
         return self.hide or super().hides(branch, outcome)
 
-    def _gather(self, *, hidden: bool) -> GatherComplete:
-        record = super()._gather(hidden=hidden)
+    def _gather(self, results: Sequence[Outcome], *, hidden: bool) -> GatherComplete:
+        record = super()._gather(results, hidden=hidden)
         record.total_agents += len(self.unasked)
         record.skipped += len(self.unasked)
         record.outcomes.update({seat.name: "skipped" for seat in self.unasked})
@@ -98,7 +108,8 @@ class Scatter:
         seats: Sequence[Seat],
         plan: Plan,
         *,
-        stopper: Stopper | None = None,
+        stopper: EarlyStop | None = None,
+        rater: Rater | None = None,
         name: str | None = None,
         task: str | None = None,
     ) -> None:
@@ -106,6 +117,7 @@ class Scatter:
         self.seats = seats
         self.plan = plan
         self.stopper = stopper
+        self.rater = rater
         self.wall = 0.0
         self.saved = ""
         self.late: AgentTimeout | None = None
@@ -114,6 +126,7 @@ class Scatter:
         self._added = 0
         self._successes = 0
         self._durations: list[float] = []
+        self._rated: list[Seat] = []
         self._group = _Group(
             ctx,
             name=name,
@@ -123,7 +136,7 @@ class Scatter:
             timeout=plan.timeout,
             on_conflict=plan.on_conflict,
         )
-        self._group.hide = plan.hide
+        self._group.hide, self._group.on_end = plan.hide, self._ended
 
     async def run(self) -> None:
         """Ask, and wait for what is needed.
@@ -149,11 +162,15 @@ class Scatter:
                 ctx._timers = timers
             self._group.unasked = self.seats[self._added :]
         self.wall = ctx._run.now() - began
+        await checkpoint()  # branches that were cancelled from outside are not failures: who was too stops here
         self._settle()
         self._check()
 
     async def _listen(self) -> None:
         self._ask()
+        plan = self.plan
+        if self._added == len(self.seats) and self.rater is None and plan.hedge is None and plan.deadline is None:
+            return  # what each end decides, `_ended` does; the group waits for all by itself
         while True:
             branch = await self._next()
             if branch is None:
@@ -161,18 +178,35 @@ class Scatter:
                     return
                 self._ask()
                 continue
-            seat = self._heard(branch)
-            if seat is None:
-                continue
-            reason = self._given_up(seat)
-            if not reason and self.stopper is not None:
-                found = self.stopper(self._place_of[branch.index], branch.outcome)  # type: ignore[arg-type]  # it has one
-                wanted = await found if isawaitable(found) else found
-                if wanted and self._successes >= self.plan.min_successes and self._open:
-                    reason = self.saved = wanted
-            if reason:
-                self._group.stop(reason)
-                return
+            seat = self.seats[self._place_of[branch.index]]
+            if self.rater is not None and seat.branch is branch and not self._group.group.reason:
+                await self._rate(seat)
+
+    async def _rate(self, seat: Seat) -> None:
+        """Rate an answer; once one is good enough, those that haven't been rated by then don't count."""
+        assert self.rater is not None and seat.branch is not None and seat.outcome is not None
+        self._rated.append(seat)
+        enough = await self.rater(self._place_of[seat.branch.index], seat.outcome)
+        if enough and self._successes >= self.plan.min_successes and len(self._rated) < len(self.seats):
+            self.saved = enough
+            for other in self.seats:
+                other.counted = other.counted and other in self._rated
+            self._group.stop(enough)
+
+    def _ended(self, branch: Branch) -> None:
+        """A branch has ended; decided here, before the next in line begins."""
+        if self._group.group.reason or (branch.outcome is not None and branch.outcome.status == "paused"):
+            return  # one that waits for people has not ended; the group waits for it, if nothing decides it before
+        seat = self._heard(branch)
+        if seat is None or seat.outcome is None:
+            return
+        reason = self._given_up(seat)
+        if not reason and self.stopper is not None:
+            wanted = self.stopper(self._place_of[branch.index], seat.outcome)
+            if wanted and self._successes >= self.plan.min_successes and self._open:
+                reason = self.saved = wanted
+        if reason:
+            self._group.stop(reason)
 
     def _ask(self) -> None:
         """The next wave; by default it is all."""
@@ -304,4 +338,4 @@ def why_missing(seat: Seat) -> str:
         return "came too late" if not seat.counted else "said nothing"
     if outcome.status in ("error", "timeout"):
         return f"{type(outcome.error).__name__}: {outcome.error}"[:300]
-    return {"cancelled": "cut short", "skipped": "never asked"}[outcome.status]
+    return {"cancelled": "cut short", "paused": "waits for people"}.get(outcome.status, "never asked")

@@ -5,7 +5,8 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal
+from functools import lru_cache
 from typing import Any
 
 from agentflow.content import Data
@@ -22,10 +23,14 @@ RESULT = "agentflow."
 _NUMBER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[+-]?\d{1,4})?|[+-]?\.\d+", re.IGNORECASE)
 _FENCE = re.compile(r"\s*```[\w-]*\n(.*?)\n?```\s*", re.DOTALL)
 _MARKED = re.compile(
-    r"^[\W_]*(?:(?:so|thus|therefore|hence),?\s+)?(?:the\s+)?(?:final\s+)?answer\b\W*(?:is\b\W*)?", re.IGNORECASE
+    r"[\W_]*(?:(?:so|thus|therefore|hence),?\s+)?(?:(?:the|my)\s+)?(?:final\s+)?answer\b"
+    r"""[\s*_`"']*(?:is\b\s*:?|[:=–—]|-(?=\s))[\s*_`"']*""",  # what stands between it and the answer is no minus
+    re.IGNORECASE,
 )
-_BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
+_BOXED = re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}")
 _WORD = re.compile(r"\w+")
+_SHORT = 200
+_EXACT = Context(prec=1000)  # no digit is rounded away
 _EDGES = " \t\r\n.,;:!?\"'`*_“”‘’«»()"
 
 
@@ -56,7 +61,7 @@ def canonical(answer: Any) -> str:
     its value; the order of keys doesn't matter.
     """
     if isinstance(answer, str):
-        return _canonical_text(answer)
+        return _canonical_short(answer) if len(answer) <= _SHORT else _canonical_text(answer)
     normal = _normal(answer)
     return normal if isinstance(normal, str) else json.dumps(normal, sort_keys=True, ensure_ascii=False)
 
@@ -135,17 +140,30 @@ def gist(answer: Any) -> Any:
         return answer
     boxed = _BOXED.findall(answer)
     if boxed:
-        return boxed[-1].strip(_EDGES)
+        return _trimmed(boxed[-1])
     for line in reversed(answer.splitlines()):
         mark = _MARKED.match(line)
-        if mark and (rest := line[mark.end() :].strip(_EDGES)):
+        if mark and (rest := _trimmed(line[mark.end() :])):
             return rest
     return answer
 
 
 def _core(text: str) -> str:
     """The part of a text that is the answer, without what surrounds it."""
-    return unicodedata.normalize("NFKC", gist(text)).strip(_EDGES)
+    return _trimmed(unicodedata.normalize("NFKC", gist(text)).replace("\u2212", "-"))
+
+
+def _trimmed(text: str) -> str:
+    """A text without the punctuation around it; but the point of `.5` is none."""
+    trimmed = text.strip(_EDGES)
+    before = text[: text.find(trimmed)] if trimmed else ""
+    return f".{trimmed}" if before.endswith(".") and trimmed[0].isdigit() else trimmed
+
+
+@lru_cache(maxsize=1024)
+def _canonical_short(text: str) -> str:
+    """The same answers come again and again: that is the point of a vote."""
+    return _canonical_text(text)
 
 
 def _canonical_text(text: str) -> str:
@@ -157,7 +175,7 @@ def _canonical_text(text: str) -> str:
     if number is not None:
         return number
     folded = unicodedata.normalize("NFKC", core.casefold())  # again: casefolding may undo it
-    folded = " ".join(folded.split()).strip(_EDGES)
+    folded = _trimmed(" ".join(folded.split()))
     if folded in ("true", "false", "null"):
         return folded
     if not folded:  # nothing but punctuation: then that is the answer
@@ -169,10 +187,7 @@ def _number_text(text: str) -> str | None:
     """A number in one way of writing it: `1,000.0` is `1000`."""
     if len(text) > 400 or not _NUMBER.fullmatch(text):
         return None
-    try:
-        value = Decimal(text.replace(",", "")).normalize()
-    except InvalidOperation:
-        return None
+    value = Decimal(text.replace(",", "")).normalize(_EXACT)
     exponent = value.as_tuple().exponent
     if value.is_zero():
         return "0"

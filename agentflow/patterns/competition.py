@@ -61,6 +61,8 @@ class CompetitionAgent(Agent):
         ConfigError: A setting can't work.
         TooFewAnswers: From a run: too few finished; all causes are in it.
         InvalidAnswer: From a run: a verdict can't be used.
+
+    Source: best-of-n sampling with a judge; the rubric is that of Zheng et al., Judging LLM-as-a-judge, 2023.
     """
 
     directs_others = True
@@ -142,7 +144,7 @@ class CompetitionAgent(Agent):
         seats = [Seat(agent, name) for agent, name in names_for(self.competitors, self.n or self._count)]
         asked = Asked(ctx, seats, plan_of(self))
         contest = _Contest(self, asked)
-        await asked.gather(contest.judge_alone if self.good_enough is not None else None)
+        await asked.gather(rater=contest.judge_alone if self.good_enough is not None else None)
         decision = await asked.decide(contest)
         names = asked.names
         assert decision.winner is not None
@@ -157,7 +159,7 @@ class CompetitionAgent(Agent):
                 marks={names[place]: contest.marks[place] for place in sorted(contest.marks)},
                 matches=tuple(match for _, match in sorted(contest.matches, key=itemgetter(0))),
                 reason=decision.reason,
-                good_enough=bool(asked.saved),
+                good_enough=contest.good_enough(decision.winner),
             )
         )
 
@@ -180,14 +182,17 @@ class _Contest(Aggregator):
     def agents(self) -> tuple[Agent, ...]:
         return self.agent.judge.agents
 
+    def good_enough(self, place: int) -> bool:
+        """Whether who is at this place has the score that was wanted."""
+        least = self.agent.good_enough
+        return least is not None and self.scores.get(place, least - 1) >= least
+
     async def judge_alone(self, place: int, outcome: Outcome) -> str:
         """Judge what has just come in; says whether it is good enough."""
         if not answered(outcome):
             return ""
         score = await self._score(Given(place, self.panel.names[place], answer_of(outcome), 1.0, outcome))
-        least = self.agent.good_enough
-        assert least is not None
-        return f"{self.panel.names[place]} is good enough: {score:g}" if score >= least else ""
+        return f"{self.panel.names[place]} is good enough: {score:g}" if self.good_enough(place) else ""
 
     async def combine(self, panel: Panel) -> Decision:
         given = panel.given

@@ -70,6 +70,8 @@ class DecompositionAgent(Agent):
         InvalidAnswer: From a run: what the decomposer or the selector says can't be used.
         LimitExceeded: From a run: too many parts, or too deep; nothing is cut off silently. It ends the run.
         TooFewAnswers: From a run: too few parts were done.
+
+    Source: the orchestrator and its workers of Anthropic, Building effective agents, 2024.
     """
 
     directs_others = True
@@ -155,16 +157,22 @@ class DecompositionAgent(Agent):
 
     async def run(self, ctx: InvocationContext) -> None:
         """Take a turn."""
-        await _Level(self, ctx, ctx.user_text, _Budget(self.max_total), 1).run()
+        budget = _Budget()
+        try:
+            await _Level(self, ctx, ctx.user_text, budget, 1).run()
+        except ExceptionGroup:
+            if budget.over is None:
+                raise
+            raise budget.over from None  # which all branches found at once, perhaps
 
 
 @dataclass(slots=True)
 class _Budget:
-    """Parts that may still be made, at all depths together, and how deep they went."""
+    """Parts that were made at all depths together, how deep they went, and the limit that was found to be passed."""
 
-    left: int
     total: int = 0
     depth: int = 1
+    over: LimitExceeded | None = None
 
 
 class _Level:
@@ -238,7 +246,9 @@ class _Level:
     def over(self, limit: str, what: str) -> LimitExceeded:
         """The error for a limit of its own."""
         spent = {"subtasks": self.budget.total, "depth": self.budget.depth}
-        return LimitExceeded(f"agent {self.ctx.path!r} made {what} ({limit})", limit=limit, spent=spent)
+        error = LimitExceeded(f"agent {self.ctx.path!r} made {what} ({limit})", limit=limit, spent=spent)
+        self.budget.over = self.budget.over or error
+        return error
 
     async def seats(self, subtasks: Sequence[Subtask]) -> list[Seat]:
         seen: dict[str, int] = {}

@@ -188,7 +188,7 @@ class _Pool(Asked):
         self.keys: dict[Hashable, int] = {}
         self.dealt: dict[int, tuple[int, Seat]] = {}  # branch to its worker and its seat
 
-    async def gather(self, stopper: object = None) -> None:
+    async def gather(self, stopper: object = None, rater: object = None) -> None:
         """Deal all items.
 
         Raises:

@@ -11,17 +11,17 @@ from agentflow.errors import ConfigError
 class Hedge:
     """Start a duplicate of a branch that takes longer than nearly all of its siblings, and take the first.
 
-    Costs calls to save time; only for work that may be done twice.
+    Costs calls to save time; only for work that may be done twice. Source: Dean and Barroso, The tail at scale, 2013.
 
     Attributes:
         percentile: Share of the siblings that have ended whose time a branch may take.
-        after: Share of the siblings that must have ended before anyone is called slow.
-        factor: Times that.
+        factor: Times that; a little more than 1, so that of many that end together none is called slow.
+        after: Share of the branches that must have ended before anyone is called slow.
     """
 
     percentile: float = 0.95
-    after: float = 0.5
-    factor: float = 1.0
+    factor: float = 1.1
+    after: float = 0.75
 
     def __post_init__(self) -> None:
         for name in ("percentile", "after"):

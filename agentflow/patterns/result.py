@@ -150,8 +150,11 @@ class PatternResult(_Model):
         return cls.model_validate(value)
 
     def to_data(self) -> Data:
-        """The content part that carries it."""
-        return Data(self.model_dump(), self.schema_name)
+        """The content part that carries it; as everywhere, what has its default is left out."""
+        value = self.model_dump(exclude_defaults=True)
+        return Data(
+            {"answer": self.answer, "text": self.text, "branches": [], "metrics": {}, **value}, self.schema_name
+        )
 
 
 class ScatterGatherResult(PatternResult):
@@ -196,7 +199,7 @@ class CompetitionResult(PatternResult):
         marks: With a rubric: name to its marks by criterion.
         matches: Every comparison that was made, in order.
         reason: Why it won, in the judge's words.
-        good_enough: Whether it ended early, with the first that was good enough.
+        good_enough: Whether the winner has the score that was wanted.
     """
 
     schema_name: ClassVar[str] = f"{RESULT}CompetitionResult"

@@ -70,6 +70,9 @@ class ScatterGatherAgent(Agent):
         TooFewAnswers: From a run: too few branches answered; all causes are in it.
         NoDecision: From a run: the answers don't decide it.
         InvalidAnswer: From a run: an answer or a verdict can't be used.
+
+    Source: Hohpe and Woolf, Enterprise Integration Patterns, Scatter-Gather; voting over samples of one agent is
+    self-consistency, https://arxiv.org/abs/2203.11171.
     """
 
     directs_others = True

@@ -94,7 +94,7 @@ class InMemorySessionService(SessionService):
         now = self._time()
         record = self._records[key] = _Record({}, {}, now, self._next_change())
         self._apply(key, record, initial, ())
-        record.initial = deepcopy(record.state)
+        record.initial = deepcopy(record.state) if initial else {}
         return Session(**self._info(key, record))
 
     async def get(
@@ -198,7 +198,7 @@ class InMemorySessionService(SessionService):
             actions = fields["actions"]
             if actions is not None:
                 self._apply(key, record, actions.state_delta, actions.state_removed)
-        record.changed = self._next_change()
+        record.changed = self._changes = self._changes + 1
 
     def _known(self, key: SessionKey) -> _Record:
         record = self._records.get(key)

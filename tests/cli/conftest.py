@@ -34,6 +34,13 @@ from agentflow import *
 """
 
 
+@pytest.fixture(autouse=True)
+def own_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file in which this test's sessions are kept, in this process and those that it starts."""
+    monkeypatch.setenv("AGENTFLOW_DB", str(tmp_path / "kept" / "agentflow.db"))
+    return tmp_path / "kept" / "agentflow.db"
+
+
 @pytest.fixture
 def agent_file(tmp_path: Path) -> Callable[..., Path]:
     """Writes a file of agents; anyio and agentflow's names are imported in it."""

@@ -69,7 +69,8 @@ def test_without_the_extra_it_names_it(missing: str) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("agentflow ", {"plain,run", "plain,batch", "plain,demo"}),
+        ("agentflow s", {"plain,sessions", "plain,show"}),
+        ("agentflow sessions f", {"plain,fork"}),
         ("agentflow run --back", {"plain,--backend"}),
         ("agentflow run pan", {"file,pan"}),
     ],

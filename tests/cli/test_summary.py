@@ -10,8 +10,9 @@ from trio.testing import MockClock
 
 from agentflow import Agent, FunctionAgent, InvocationContext, LoopAgent, ParallelAgent, Runner, SequentialAgent
 from agentflow.cli._board import Board
-from agentflow.cli._rows import duration, fit, live_rows, plural, summary_rows
-from agentflow.cli._summary import Timing
+from agentflow.cli._rows import fit, live_rows, summary_rows
+from agentflow.timeline.model import Timeline
+from agentflow.timeline.words import duration, plural
 
 
 def virtual() -> pytest.MarkDecorator:
@@ -31,9 +32,9 @@ def worker(name: str, *, takes: float = 0.0, says: str = "", fails: str = "") ->
     return FunctionAgent(name, run)
 
 
-async def follow(agent: Agent, *, stop_at: float = math.inf) -> tuple[Board, Timing]:
+async def follow(agent: Agent, *, stop_at: float = math.inf) -> tuple[Board, Timeline]:
     """Run `agent` on a virtual clock and give all events to both."""
-    board, timing = Board(), Timing()
+    board, timing = Board(), Timeline()
     async with Runner(agent, time=trio.current_time) as runner, runner.run("go") as run:
         with anyio.move_on_after(stop_at):
             try:
@@ -45,7 +46,7 @@ async def follow(agent: Agent, *, stop_at: float = math.inf) -> tuple[Board, Tim
     return board, timing
 
 
-def path(timing: Timing) -> list[tuple[str, int, float]]:
+def path(timing: Timeline) -> list[tuple[str, int, float]]:
     return [(step.name, step.times, round(step.seconds, 6)) for step in timing.critical_path()]
 
 
@@ -168,9 +169,9 @@ async def test_a_run_that_was_cut_off_has_a_path_too() -> None:
 
 
 async def test_no_events_are_no_lines() -> None:
-    assert Timing().critical_path() == []
+    assert Timeline().critical_path() == []
     assert live_rows(Board(), 0, width=80, height=24) == []
-    rows = ["".join(text for text, _ in row) for row in summary_rows(Board(), Timing(), status="cancelled", wall=0.0)]
+    rows = ["".join(text for text, _ in row) for row in summary_rows(Board(), Timeline(), status="cancelled", wall=0.0)]
     assert rows == ["run cancelled    0 ms"]
 
 
@@ -181,7 +182,7 @@ async def test_wide_and_deep_runs_cost_a_line_each(size: int, depth: int) -> Non
     tree: Agent = ParallelAgent("p0", agents)
     for level in range(1, depth):
         tree = ParallelAgent(f"p{level}", [tree])
-    board, timing = Board(), Timing()
+    board, timing = Board(), Timeline()
     async with Runner(tree) as runner, runner.run("go", lookahead=8) as run:
         async for event in run:
             board.add(event)

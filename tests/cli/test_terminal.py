@@ -98,8 +98,9 @@ def test_a_thousand_branches_stay_on_the_screen(terminal: Start, agent_file: Wri
 
 def test_no_color_means_none(terminal: Start, agent_file: Write) -> None:
     plain = terminal("run", agent_file(QUICK), NO_COLOR="1")
+    assert plain.finish() == 0
     coloured = terminal("run", agent_file(QUICK))
-    assert plain.finish() == coloured.finish() == 0
+    assert coloured.finish() == 0
     assert "\x1b[32m" not in plain.raw
     assert "\x1b[32m" in coloured.raw
 
@@ -108,6 +109,15 @@ def test_a_dumb_terminal_gets_plain_lines(terminal: Start, agent_file: Write) ->
     here = terminal("run", agent_file(QUICK), TERM="dumb")
     assert here.finish() == 0
     assert "\x1b" not in here.raw
+
+
+def test_a_run_without_input_says_so(terminal: Start, agent_file: Write) -> None:
+    screen = terminal("run", f"{agent_file(QUICK)}:panel", TERM="dumb")
+    assert screen.finish() == 0
+    assert screen.plain.startswith("No INPUT was given: the agent is told nothing.")
+    screen = terminal("run", f"{agent_file(QUICK)}:panel", "go", TERM="dumb")
+    assert screen.finish() == 0
+    assert "No INPUT" not in screen.plain
 
 
 def test_a_failed_run_shows_its_lines_and_then_the_error(terminal: Start, agent_file: Write) -> None:
@@ -163,8 +173,8 @@ def test_a_signal_without_a_terminal(agent_file: Write, backend: str, number: si
         assert process.stdout is not None
         assert process.stderr is not None
         lines: list[bytes] = []
-        while sum(b'"text"' in line for line in lines) < 4:
-            lines.append(process.stdout.readline())
+        while sum(b'"text"' in line for line in lines) < 4 and (line := process.stdout.readline()):
+            lines.append(line)
         process.send_signal(number)
         lines += process.stdout.readlines()
         said = process.stderr.read().decode()

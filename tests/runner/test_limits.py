@@ -83,6 +83,21 @@ async def test_the_run_s_wall_clock_counts_waits_for_the_consumer() -> None:
     assert caught.value.spent["seconds"] >= 10
 
 
+async def test_a_branch_that_the_run_s_time_ended_says_so() -> None:
+    root = ParallelAgent("p", [sleeps("a", 50), says("b", "done")])
+    async with Runner(root) as runner:
+        with pytest.raises(LimitExceeded):
+            await read(run := runner.run("go", limits=Limits(seconds=10)))
+        session = await runner.sessions.get(run.session)
+    ends = {e.author: (e.lifecycle.outcome, e.lifecycle.reason) for e in session.events if e.path and e.lifecycle
+            and e.lifecycle.name.endswith("complete") and e.lifecycle.name != "gather_complete"}  # fmt: skip
+    assert ends == {
+        "b": ("ok", ""),
+        "a": ("cancelled", "the run's time (10 s) was up"),
+        "p": ("cancelled", "the run's time (10 s) was up"),
+    }
+
+
 async def test_an_endless_loop_is_ended_by_a_limit() -> None:
     root = LoopAgent("l", [says("a", "x")], until=lambda ctx: False)
     async with Runner(root, limits=Limits(events=7)) as runner:

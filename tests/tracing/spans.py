@@ -140,6 +140,10 @@ def _line(span: ReadableSpan, by_id: dict[int, ReadableSpan]) -> str:
         told.append(f"iteration {found[tracing.ITERATION]}")
     if tracing.ATTEMPTS in found:
         told.append(f"{found[tracing.ATTEMPTS]} attempts")
+    for event in span.events:
+        if event.name == tracing.ATTEMPT_FAILED:
+            said = [event.attributes[name] for name in (tracing.ATTEMPT, tracing.ERROR_TYPE, "exception.message")]
+            told.append("failed {} {} {}".format(*said))
     if tracing.REASON in found:
         told.append(f"because {found[tracing.REASON]}")
     if not span.status.is_unset:
@@ -147,8 +151,10 @@ def _line(span: ReadableSpan, by_id: dict[int, ReadableSpan]) -> str:
     if tracing.ERROR_TYPE in found:
         told.append(str(found[tracing.ERROR_TYPE]).rsplit(".", 1)[-1])
     for event in span.events:
-        kind = str(event.attributes["exception.type"]).rsplit(".", 1)[-1] if event.name == "exception" else event.name
-        told.append(f"recorded {kind}")
+        if event.name == "exception":
+            told.append(f"recorded {str(event.attributes['exception.type']).rsplit('.', 1)[-1]}")
+        elif event.name != tracing.ATTEMPT_FAILED:
+            told.append(f"recorded {event.name}")
     if span.links:
         names = sorted(by_id[link.context.span_id].name.rsplit(" ", 1)[-1] for link in span.links)
         told.append(f"after {' '.join(names)}")

@@ -78,13 +78,13 @@ async def test_a_loop_that_is_ended_from_inside_has_no_further_spans(traced: Tra
     """)
 
 
-async def test_a_retried_turn_is_one_span_that_counts_its_attempts(traced: Traced) -> None:
+async def test_a_retried_turn_is_one_span_that_tells_of_each_failed_attempt(traced: Traced) -> None:
     flaky = failing("flaky", OSError("one"), OSError("two"), retry=Retry(attempts=3, delay=0))
     await run_of(SequentialAgent("root", [flaky, speaker("a")]))
     traced.shows("""
         run app: ok
           invoke_workflow root: ok
-            invoke_agent flaky: ok, 3 attempts
+            invoke_agent flaky: ok, 3 attempts, failed 1 OSError one, failed 2 OSError two
             invoke_agent a: ok
     """)
 
@@ -95,7 +95,7 @@ async def test_the_turns_of_a_retried_workflow_are_all_there(traced: Traced) -> 
     traced.shows("""
         run app: ok
           invoke_workflow root: ok
-            invoke_workflow inner: ok, 2 attempts
+            invoke_workflow inner: ok, 2 attempts, failed 1 OSError no
               invoke_agent a: ok
               invoke_agent b: error, status ERROR, OSError, recorded OSError
               invoke_agent a: ok
@@ -109,7 +109,7 @@ async def test_a_turn_that_failed_each_time_says_how_often_it_tried(traced: Trac
         await run_of(flaky)
     traced.shows("""
         run app: error, status ERROR, OSError
-          invoke_agent flaky: error, 2 attempts, status ERROR, OSError, recorded OSError
+          invoke_agent flaky: error, 2 attempts, failed 1 OSError one, status ERROR, OSError, recorded OSError
     """)
 
 
@@ -253,8 +253,8 @@ async def test_a_run_out_of_time_is_an_error_of_the_run(traced: Traced) -> None:
         await run_of(SequentialAgent("root", [sleeper("a")]), limits=Limits(seconds=0.01))
     traced.shows("""
         run app: error, status ERROR, LimitExceeded, recorded LimitExceeded
-          invoke_workflow root: cancelled
-            invoke_agent a: cancelled
+          invoke_workflow root: cancelled, because the run's time (0.01 s) was up
+            invoke_agent a: cancelled, because the run's time (0.01 s) was up
     """)
 
 

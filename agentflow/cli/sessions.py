@@ -1,0 +1,359 @@
+"""`agentflow sessions`: list them, and what one does with them: title, fork, rewind, delete, prune."""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+from rich.cells import cell_len
+
+from agentflow.cli._errors import Fault
+from agentflow.cli._options import debug_option, listing_option, seconds_of
+from agentflow.cli._rows import Words, fit
+from agentflow.cli._store import app_options, db_option, find, opened, run_async, session_argument
+from agentflow.cli._terminal import on_a_terminal, print_rows, width_of_output
+from agentflow.services.retention import delete_session, prune
+from agentflow.services.sessions import SessionInfo, SessionKey, SessionService
+from agentflow.timeline.words import clean, one_line, plural
+
+_ID = 12
+"""Characters of an id that tell it from others, nearly always."""
+
+
+@click.group("sessions", invoke_without_command=True)
+@db_option
+@app_options
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="At most so many.")
+@click.option("--before", type=int, metavar="CHANGE", help="The next page: what the line below the last one says.")
+@click.option("--find", "words", metavar="WORDS", help="Only those whose id or title has these words.")
+@listing_option
+@debug_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    *,
+    db: str | None,
+    app: str | None,
+    user: str | None,
+    limit: int,
+    before: int | None,
+    words: str | None,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """List sessions, the one used last first; or change one.
+
+    A session is named by its id, the beginning of it, or `last`.
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+
+    async def work() -> tuple[list[SessionInfo], dict[SessionKey, str], bool]:
+        async with opened(db) as stores:
+            page, more = await _page(stores.sessions, app, user, limit, before, words)
+            asked = {info.key: await _first_words(stores.sessions, info) for info in page}
+        return page, asked, more
+
+    page, asked, more = run_async(work, debug=debug)
+    if as_json:
+        for info in page:
+            click.echo(json.dumps(as_object(info, asked[info.key]), ensure_ascii=False))
+        return
+    if not page:
+        raise Fault("there is no session" + (" like this" if words or app or user or before else " yet"))
+    print_rows(_table(page, asked, width_of_output()))
+    if more:
+        click.echo(f"More: --before {page[-1].changed}", err=True)
+
+
+async def _page(
+    sessions: SessionService, app: str | None, user: str | None, limit: int, before: int | None, words: str | None
+) -> tuple[list[SessionInfo], bool]:
+    """A page, and whether there are more."""
+    if not words:
+        found = list(await sessions.list(app, user, limit=limit + 1, before=before))
+        return found[:limit], len(found) > limit
+    found = []
+    while page := await sessions.list(app, user, limit=500, before=before):
+        before = page[-1].changed
+        found += [info for info in page if words.casefold() in f"{info.id}\n{info.title}".casefold()]
+        if len(found) > limit:
+            break
+    return found[:limit], len(found) > limit
+
+
+async def _first_words(sessions: SessionService, info: SessionInfo) -> str:
+    """What the user said first, for a session without a title."""
+    if info.title:
+        return ""
+    session = await sessions.get(info.key, after=0, limit=1)
+    return session.events[0].text if session is not None and session.events else ""
+
+
+def as_object(info: SessionInfo, asked: str = "") -> dict[str, Any]:
+    """A session as JSON."""
+    fields = {
+        "id": info.id,
+        "app": info.app_name,
+        "user": info.user_id,
+        "title": info.title,
+        "asked": asked,
+        "events": info.version,
+        "createdAt": info.created_at,
+        "updatedAt": info.updated_at,
+        "changed": info.changed,
+    }
+    return {name: value for name, value in fields.items() if value != ""}
+
+
+def _table(page: Sequence[SessionInfo], asked: dict[SessionKey, str], width: int) -> list[Words]:
+    short = on_a_terminal()
+    ids = [_short_id(info.id, page) if short else clean(info.id) for info in page]
+    rows = [
+        (name, clean(info.app_name), "" if info.user_id == "user" else clean(info.user_id), f"{info.version:,}",
+         when(info.updated_at), one_line(info.title or asked[info.key]))
+        for name, info in zip(ids, page, strict=True)
+    ]  # fmt: skip
+    heads = ("session", "app", "user", "events", "last used", "")
+    widths = [max(cell_len(row[column]) for row in [heads, *rows]) for column in range(5)]
+    if short:
+        widths[1], widths[2] = min(widths[1], 24), min(widths[2], 16)
+    if not any(row[2] for row in rows):
+        widths[2] = -2
+    left = max(8, width - sum(widths) - 2 * 5)
+    table: list[Words] = []
+    for number, row in enumerate([heads, *rows]):
+        words: Words = [(fit(row[0], widths[0]), "dim" if not number else "bold")]
+        for column in (1, 2):
+            if widths[column] > 0:
+                words.append(("  " + fit(row[column], widths[column]), "dim" if not number else ""))
+        words.append(("  " + row[3].rjust(widths[3]) + "  " + fit(row[4], widths[4]), "dim"))
+        title = info_style(page[number - 1]) if number else "dim"
+        words.append(("  " + (fit(row[5], left).rstrip() if cell_len(row[5]) > left else row[5]), title))
+        table.append(words)
+    return table
+
+
+def info_style(info: SessionInfo) -> str:
+    """A title that someone gave stands out from the first words of who didn't."""
+    return "" if info.title else "dim"
+
+
+def _short_id(text: str, page: Sequence[SessionInfo]) -> str:
+    """Enough of a long id to tell it from the others on the page."""
+    size = _ID
+    while len(text) > size and sum(info.id.startswith(text[:size]) for info in page) > 1:
+        size += 4
+    return clean(text) if len(text) <= 24 else clean(text[:size])
+
+
+def when(timestamp: float) -> str:
+    """A moment for people: today's by its time, others by their date."""
+    moment = datetime.fromtimestamp(timestamp).astimezone()
+    now = datetime.now().astimezone()
+    if moment.date() == now.date():
+        return f"today {moment:%H:%M}"
+    return f"{moment:%b %d %H:%M}" if moment.year == now.year else f"{moment:%Y-%m-%d}"
+
+
+def _confirm(what: str, *, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Fault(f"{what}: say --yes, for there is nobody to ask")
+    if not click.confirm(what + "?", err=True):
+        raise click.Abort
+
+
+yes_option = click.option("--yes", "-y", is_flag=True, help="Don't ask.")
+
+
+@command.command("title")
+@session_argument(required=True)
+@click.argument("title")
+@db_option
+@app_options
+@listing_option
+@debug_option
+def title_command(
+    *, db: str | None, session: str, title: str, app: str | None, user: str | None, as_json: bool, debug: bool
+) -> None:
+    """Give SESSION a title; an empty one takes it away."""
+
+    async def work() -> SessionInfo:
+        async with opened(db) as stores:
+            info = await find(stores.sessions, session, app=app, user=user)
+            await stores.sessions.rename(info.key, title)
+            return await find(stores.sessions, info.id, app=info.app_name, user=info.user_id)
+
+    _told(run_async(work, debug=debug), "is called {title!r}" if title else "has no title now", as_json=as_json)
+
+
+@command.command("fork")
+@session_argument(required=True)
+@click.option("--at", type=click.IntRange(0), metavar="EVENT", help="Up to this event; by default all of it.")
+@click.option("--id", "new_id", metavar="ID", help="Of the new session; by default a new one is made up.")
+@click.option("--title", help="Of the new session; by default that of the old one.")
+@db_option
+@app_options
+@listing_option
+@debug_option
+def fork_command(
+    *,
+    db: str | None,
+    session: str,
+    at: int | None,
+    new_id: str | None,
+    title: str | None,
+    app: str | None,
+    user: str | None,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """Copy SESSION, up to an event, to a new one that goes its own way.
+
+    `agentflow show SESSION --events` gives the numbers of its events.
+    """
+
+    async def work() -> SessionInfo:
+        async with opened(db) as stores:
+            info = await find(stores.sessions, session, app=app, user=user)
+            key = await stores.sessions.fork(info.key, at=at, session_id=new_id)
+            if title is not None:
+                await stores.sessions.rename(key, title)
+            return await find(stores.sessions, key.session_id, app=key.app_name, user=key.user_id)
+
+    _told(run_async(work, debug=debug), "has {events}", as_json=as_json)
+
+
+@command.command("rewind")
+@session_argument(required=True)
+@click.option(
+    "--to", type=click.IntRange(0), required=True, metavar="EVENT", help="The last event that stays; 0: none."
+)
+@yes_option
+@db_option
+@app_options
+@listing_option
+@debug_option
+def rewind_command(
+    *, db: str | None, session: str, to: int, yes: bool, app: str | None, user: str | None, as_json: bool, debug: bool
+) -> None:
+    """Take back all that happened in SESSION after an event, its state included. `fork` keeps the original."""
+
+    async def look() -> SessionInfo:
+        async with opened(db) as stores:
+            return await find(stores.sessions, session, app=app, user=user)
+
+    info = run_async(look, debug=debug)
+    gone = max(0, info.version - to)
+    _confirm(f"Remove the last {plural(gone, 'event')} of {info.version:,} of session {info.id!r}", yes=yes)
+
+    async def work() -> SessionInfo:
+        async with opened(db) as stores:
+            await stores.sessions.rewind(info.key, to)
+            return await find(stores.sessions, info.id, app=info.app_name, user=info.user_id)
+
+    _told(run_async(work, debug=debug), "has {events}", as_json=as_json)
+
+
+@command.command("delete")
+@session_argument(required=True, many=True)
+@yes_option
+@db_option
+@app_options
+@listing_option
+@debug_option
+def delete_command(
+    *,
+    db: str | None,
+    session: tuple[str, ...],
+    yes: bool,
+    app: str | None,
+    user: str | None,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """Remove sessions for good, their files with them."""
+
+    async def look() -> list[SessionInfo]:
+        async with opened(db) as stores:
+            found = [await find(stores.sessions, text, app=app, user=user) for text in session]
+        return list({info.key: info for info in found}.values())
+
+    infos = run_async(look, debug=debug)
+    _confirm(f"Delete {', '.join(repr(info.title or info.id) for info in infos)} for good", yes=yes)
+
+    async def work() -> None:
+        async with opened(db) as stores:
+            for info in infos:
+                await delete_session(
+                    info.key, sessions=stores.sessions, artifacts=stores.artifacts, memory=stores.memory
+                )
+
+    run_async(work, debug=debug)
+    for info in infos:
+        _told(info, "is gone", as_json=as_json)
+
+
+@command.command("prune")
+@click.option("--older-than", metavar="AGE", help="Those that nobody has used for so long: 30d, 12h, 8w.")
+@click.option("--keep", type=click.IntRange(0), metavar="N", help="But so many of each user's in each app stay.")
+@click.option("--dry-run", is_flag=True, help="Only say which.")
+@yes_option
+@db_option
+@app_options
+@listing_option
+@debug_option
+def prune_command(
+    *,
+    db: str | None,
+    older_than: str | None,
+    keep: int | None,
+    dry_run: bool,
+    yes: bool,
+    app: str | None,
+    user: str | None,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """Remove sessions that are old, or too many, with their files.
+
+    With both options, only those go of which both are true.
+    """
+    if older_than is None and keep is None:
+        raise Fault("say what goes: --older-than 30d, --keep 100, or both")
+    before = time.time() - seconds_of(older_than, "--older-than") if older_than is not None else None
+
+    async def work(*, dry: bool) -> list[SessionKey]:
+        async with opened(db) as stores:
+            return await prune(
+                stores.sessions,
+                artifacts=stores.artifacts,
+                memory=stores.memory,
+                app_name=app,
+                user_id=user,
+                before=before,
+                keep=keep,
+                dry_run=dry,
+            )
+
+    gone = run_async(lambda: work(dry=True), debug=debug)
+    if gone and not dry_run:
+        _confirm(f"Delete {plural(len(gone), 'session')} for good", yes=yes)
+        gone = run_async(lambda: work(dry=False), debug=debug)
+    for key in gone:
+        fields = {"id": key.session_id, "app": key.app_name, "user": key.user_id}
+        click.echo(json.dumps(fields, ensure_ascii=False) if as_json else clean(key.session_id))
+    click.echo(f"{plural(len(gone), 'session')} {'would go' if dry_run else 'gone'}", err=True)
+
+
+def _told(info: SessionInfo, what: str, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(as_object(info), ensure_ascii=False))
+    else:
+        words = what.format(title=clean(info.title), events=plural(info.version, "event"))
+        click.echo(f"{clean(info.id)} {words}")

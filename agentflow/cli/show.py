@@ -1,0 +1,171 @@
+"""`agentflow show`: what was said in a session, to be read."""
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import click
+
+from agentflow.cli._options import debug_option, listing_option
+from agentflow.cli._rows import Words, fit, text_rows
+from agentflow.cli._runs import Runs, choose_run, read_events
+from agentflow.cli._store import app_options, db_option, find, opened, run_async, session_argument
+from agentflow.cli._terminal import print_rows, width_of_output
+from agentflow.cli.sessions import as_object
+from agentflow.events import AgentComplete, AgentStart, Event
+from agentflow.services.sessions import SessionInfo
+from agentflow.timeline.model import Timeline
+from agentflow.timeline.text import STYLES
+from agentflow.timeline.words import clean, duration, one_line, plural, said, short
+
+
+@click.command("show")
+@session_argument()
+@click.option("--run", "which", default="all", show_default=True, metavar="RUN", help="Its number, id, last, or all.")
+@click.option("--events", "all_events", is_flag=True, help="A line for each event, with its number.")
+@click.option("--state", "with_state", is_flag=True, help="The session's state too.")
+@listing_option
+@db_option
+@app_options
+@debug_option
+def command(
+    *,
+    session: str | None,
+    which: str,
+    all_events: bool,
+    with_state: bool,
+    as_json: bool,
+    db: str | None,
+    app: str | None,
+    user: str | None,
+    debug: bool,
+) -> None:
+    """Show what was said in SESSION, run by run, and how each run ended.
+
+    SESSION is an id, the beginning of one, or last, which is also what it means when it is left out.
+    """
+
+    async def work() -> tuple[SessionInfo, Runs, dict[str, list[Event]]]:
+        async with opened(db) as stores:
+            info = await find(stores.sessions, session, app=app, user=user)
+            runs = Runs(words=0)
+            events: dict[str, list[Event]] = {}
+
+            def take(event: Event) -> None:
+                runs.add(event)
+                if not as_json and (all_events or event.lifecycle is None):
+                    events.setdefault(event.invocation_id, []).append(event)
+
+            await read_events(stores.sessions, info, take, quiet=as_json)
+        return info, runs, events
+
+    info, runs, events = run_async(work, debug=debug)
+    ids = choose_run(list(runs.timelines), which) if runs.timelines or which != "all" else []
+    for timeline in runs.timelines.values():
+        timeline.close()
+    if as_json:
+        numbers = {run_id: number for number, run_id in enumerate(runs.timelines, 1)}
+        found = [_run_object(numbers[run_id], runs.timelines[run_id]) for run_id in ids]
+        asked = next(iter(runs.timelines.values())).asked if runs.timelines else ""
+        click.echo(json.dumps({**as_object(info, asked), "state": info.state, "runs": found}, ensure_ascii=False))
+        return
+    print_rows(_rows(info, runs, ids, events, all_events=all_events, with_state=with_state))
+
+
+def _run_object(number: int, timeline: Timeline) -> dict[str, Any]:
+    usage = timeline.usage
+    fields = {
+        "number": number,
+        "id": timeline.id,
+        "asked": timeline.asked,
+        "status": timeline.status or "unfinished",
+        "began": timeline.began,
+        "seconds": round(timeline.wall, 6),
+        "turns": len(timeline.turns),
+        "events": timeline.events,
+        "branches": dict(timeline.outcomes()),
+        "tokens": usage.total_tokens,
+        "cost": usage.cost,
+    }
+    return {name: value for name, value in fields.items() if value not in (0.0, "", {})}
+
+
+def _rows(
+    info: SessionInfo,
+    runs: Runs,
+    ids: list[str],
+    events: dict[str, list[Event]],
+    *,
+    all_events: bool,
+    with_state: bool,
+) -> Iterator[Words]:
+    yield [(clean(info.title) or clean(info.id), "bold")]
+    facts = [clean(info.app_name), clean(info.user_id), plural(info.version, "event"), _date(info.updated_at)]
+    if info.title:
+        facts.insert(0, clean(info.id))
+    yield [(" · ".join(facts), "dim")]
+    if with_state:
+        yield [("", "")]
+        for key, value in sorted(info.state.items()):
+            yield [(clean(key), "bold"), (f" = {short(value)}", "")]
+    numbers = {run_id: number for number, run_id in enumerate(runs.timelines, 1)}
+    for run_id in ids:
+        timeline = runs.timelines[run_id]
+        yield [("", "")]
+        yield from _run(numbers[run_id], timeline, events.get(run_id, []), all_events=all_events)
+
+
+def _run(number: int, timeline: Timeline, events: list[Event], *, all_events: bool) -> Iterator[Words]:
+    status = timeline.status or "unfinished"
+    facts = [_date(timeline.began), duration(timeline.wall), plural(len(timeline.turns), "turn")]
+    if timeline.usage.total_tokens:
+        facts.append(plural(timeline.usage.total_tokens, "token"))
+    yield [(f"── run {number} ", "bold"), (status, STYLES.get(status, "")), (" · " + " · ".join(facts), "dim")]
+    width = width_of_output()
+    for event in events:
+        if all_events:
+            yield _event_row(event, timeline.began, width)
+        else:
+            yield from text_rows(event)
+    if not all_events:
+        yield from _failures(timeline)
+
+
+def _failures(timeline: Timeline) -> Iterator[Words]:
+    """What went wrong, where it began; and why what was cancelled was."""
+    for turn in timeline.turns:
+        below = any(child.error is not None for child in turn.children)
+        if turn.error is not None and not below:
+            words = one_line(f"{turn.error.type}: {turn.error.message}".removesuffix(": "))
+            yield [(f"✕ {turn.path}: ", "bold red"), (words, "red")]
+        elif turn.status == "cancelled" and turn.reason and turn.forked:
+            yield [(f"■ {turn.path} ", "yellow"), (f"cancelled: {one_line(turn.reason)}", "dim")]
+    if not timeline.status:
+        yield [("… it has no end: it was cut short, or is still going on", "cyan")]
+
+
+def _event_row(event: Event, began: float, width: int) -> Words:
+    start = f"{event.serial or 0:>6}  {duration(max(0.0, event.timestamp - began)):>8}  "
+    who = event.path or event.author
+    left = width - len(start) - len(who) - 2
+    record = event.lifecycle
+    if record is None:
+        words, style = one_line(said(event)), ""
+    elif isinstance(record, AgentComplete):
+        error = f" {record.error.type}: {record.error.message}" if record.error is not None else ""
+        words, style = one_line(f"{record.outcome}{error} {record.reason}"), "dim"
+    elif isinstance(record, AgentStart):
+        words, style = "begins" if record.attempt == 1 else f"attempt {record.attempt}", "dim"
+    else:
+        words, style = record.name, "dim"
+    if event.actions is not None and event.actions.state_delta:
+        words += f"{' ' if words else ''}[{', '.join(event.actions.state_delta)}]"
+    if event.iteration is not None:
+        words += f" ({event.iteration})"
+    words = fit(words, left).rstrip() if left > 8 and len(words) > left else words
+    return [(start, "dim"), (clean(who), "" if record is None else "dim"), ("  " + words, style)]
+
+
+def _date(timestamp: float) -> str:
+    return f"{datetime.fromtimestamp(timestamp).astimezone():%Y-%m-%d %H:%M}"

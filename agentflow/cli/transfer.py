@@ -1,0 +1,158 @@
+"""`agentflow export` and `agentflow import`: whole sessions to a file, and back."""
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import click
+
+from agentflow.archive import export_session, import_sessions
+from agentflow.cli._errors import Fault
+from agentflow.cli._options import debug_option, listing_option
+from agentflow.cli._progress import Advance, progress
+from agentflow.cli._store import app_options, db_option, each, find, opened, run_async, session_argument
+from agentflow.cli.sessions import as_object
+from agentflow.services.sessions import SessionInfo
+from agentflow.timeline.words import plural
+
+
+@click.command("export")
+@session_argument(many=True)
+@click.option("--all", "everything", is_flag=True, help="All sessions, or those of --app and --user.")
+@click.option("--output", "-o", default="-", metavar="FILE", help="Write it there; by default to stdout.")
+@click.option("--no-files", is_flag=True, help="Leave out the sessions' files.")
+@listing_option
+@db_option
+@app_options
+@debug_option
+def export_command(
+    *,
+    session: tuple[str, ...],
+    everything: bool,
+    output: str,
+    no_files: bool,
+    as_json: bool,
+    db: str | None,
+    app: str | None,
+    user: str | None,
+    debug: bool,
+) -> None:
+    """Write whole SESSIONS, their state and files included, as lines of JSON. `agentflow import` puts them back.
+
+    With --json, stdout tells of each session that was exported; this needs --output.
+    """
+    if bool(session) == everything:
+        raise Fault("name the sessions, or say --all" if not everything else "name sessions, or say --all; not both")
+    if as_json and output == "-":
+        raise Fault("--json tells of what was exported: say --output FILE too")
+
+    async def work() -> list[SessionInfo]:
+        async with opened(db) as stores:
+            if everything:
+                infos = [info async for info in each(stores.sessions, app, user)]
+            else:
+                infos = [await find(stores.sessions, text, app=app, user=user) for text in session]
+            total = sum(info.version + 2 for info in infos)
+            with _writing(output) as write, progress("Exporting", total, quiet=as_json) as advance:
+                for info in infos:
+                    artifacts = None if no_files else stores.artifacts
+                    async for line in export_session(info.key, sessions=stores.sessions, artifacts=artifacts):
+                        write(line)
+                        advance(1)
+        return infos
+
+    infos = run_async(work, debug=debug)
+    if as_json:
+        for info in infos:
+            click.echo(json.dumps(as_object(info), ensure_ascii=False))
+    elif output != "-":
+        click.echo(f"{output}: {plural(len(infos), 'session')}", err=True)
+
+
+@contextmanager
+def _writing(output: str) -> Iterator[Callable[[str], object]]:
+    """Writes lines to stdout, or to a file that is there once all of them are."""
+    if output == "-":
+        stream = sys.stdout.buffer
+        yield lambda line: stream.write(line.encode() + b"\n")
+        stream.flush()
+        return
+    path = Path(output)
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise Fault(f"{output!r} can't be written: {error.strerror}") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield lambda line: file.write(line.encode() + b"\n")
+        os.replace(name, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+@click.command("import")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option(
+    "--if-exists", type=click.Choice(["error", "skip", "copy"]), default="error", show_default=True,
+    help="What to do about a session that is there already; copy gives it a new id.",
+)  # fmt: skip
+@listing_option
+@db_option
+@debug_option
+def import_command(
+    *, files: tuple[str, ...], if_exists: Literal["error", "skip", "copy"], as_json: bool, db: str | None, debug: bool
+) -> None:
+    """Put the sessions of exported FILES back, exactly as they were; - reads what is piped in.
+
+    Of each session all is stored or nothing.
+    """
+    sizes: dict[str, int | None] = {}
+    for name in files:
+        if name != "-" and not Path(name).is_file():
+            raise Fault(f"there is no file {name!r}")
+        sizes[name] = Path(name).stat().st_size if name != "-" else None
+
+    async def work() -> int:
+        count = 0
+        async with opened(db, create=True) as stores:
+            for name, size in sizes.items():
+                with (
+                    progress(f"Importing {name}", size, unit="bytes", quiet=as_json) as advance,
+                    _reading(name) as file,
+                ):
+                    async for info in import_sessions(
+                        _counted(file, advance),
+                        sessions=stores.sessions,
+                        artifacts=stores.artifacts,
+                        if_exists=if_exists,
+                    ):
+                        count += 1
+                        if as_json:
+                            click.echo(json.dumps(as_object(info), ensure_ascii=False))
+        return count
+
+    count = run_async(work, debug=debug)
+    if not as_json:
+        click.echo(f"{plural(count, 'session')} imported", err=True)
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[BinaryIO]:
+    if name == "-":
+        yield sys.stdin.buffer
+    else:
+        with Path(name).open("rb") as file:
+            yield file
+
+
+def _counted(file: BinaryIO, advance: Advance) -> Iterator[bytes]:
+    for line in file:
+        advance(len(line))
+        yield line

@@ -1,0 +1,189 @@
+"""A run as a text Gantt: a row for each agent on each branch, as wide as a terminal."""
+
+from collections.abc import Sequence
+from unicodedata import combining, east_asian_width
+
+from agentflow.timeline.model import Timeline
+from agentflow.timeline.rows import Row, moment, pieces, rows, ticks
+from agentflow.timeline.words import clean, duration, plural
+
+Words = list[tuple[str, str]]
+"""Pieces of one line, each with its style: `""`, `"bold"`, `"dim"`, `"cyan"`, ..., as rich names them."""
+
+STYLES = {
+    "ok": "green",
+    "error": "bold red",
+    "timeout": "bold red",
+    "cancelled": "yellow",
+    "skipped": "dim",
+    "unfinished": "cyan",
+}
+_LINES = {"own": ("━", "="), "failed": ("━", "x"), "children": ("─", "-"), "retry": ("╌", "~"), "queue": ("·", ".")}
+_RANK = {"": 0, "queue": 1, "children": 2, "retry": 3, "failed": 4, "own": 5}
+_PLAIN = str.maketrans({"·": "-", "…": "~"})
+_TIME = 9
+_LEAST = 16
+"""Columns that bars need to say anything."""
+
+
+def gantt(timeline: Timeline, *, width: int = 100, ascii: bool = False) -> str:  # noqa: A002 - what it is
+    """The run as lines of text.
+
+    Args:
+        timeline: A closed one.
+        width: Columns.
+        ascii: Draw with characters that every terminal and every file can show.
+    """
+    lines = gantt_rows(timeline, width=width, ascii=ascii)
+    return "\n".join("".join(words for words, _ in line).rstrip() for line in lines)
+
+
+def gantt_rows(timeline: Timeline, *, width: int = 100, ascii: bool = False) -> list[Words]:  # noqa: A002
+    """The same with styles."""
+    lines = [_crop(line, width) for line in _rows(timeline, width, ascii)]
+    if ascii:
+        return [[(words.translate(_PLAIN), style) for words, style in line] for line in lines]
+    return lines
+
+
+def _rows(timeline: Timeline, width: int, ascii: bool) -> list[Words]:  # noqa: A002
+    table = rows(timeline)
+    lines: list[Words] = [_headline(timeline, width)]
+    if not table:
+        return lines
+    labels = [label_of(row) for row in table]
+    notes = [", ".join(row.notes()) for row in table]
+    names = min(max(map(columns, labels)), max(8, width * 3 // 10))
+    states = max(max(len(row.status) for row in table), 2)
+    tail = 2 + states + (2 + max(map(columns, notes)) if any(notes) else 0)
+    tail = max(2 + states, min(tail, width // 3 if width >= 100 else width - names - _TIME - 32))
+    bars = width - names - 1 - _TIME - tail
+    if bars < _LEAST:  # a narrow terminal: bars are what it is about
+        tail = 2 + states if width - names - 1 - _TIME - 2 - states >= _LEAST else 0
+        bars = max(_LEAST, width - names - 1 - _TIME - tail)
+    start, end = _span(timeline)
+    lines.append([(" " * (names + 1), ""), (_axis(end - start, bars), "dim")])
+    critical = {id(turn) for turn, _ in timeline.critical_turns()}
+    for row, label, note in zip(table, labels, notes, strict=True):
+        line: Words = [(cut(label, names) + " ", "bold" if row.depth == 0 else "dim" if not row.turns else "")]
+        line += _bar(row, bars, start, end, ascii)
+        on_path = any(id(turn) in critical for turn in row.turns)
+        seconds = duration(row.seconds) if row.turns else ""
+        line.append((seconds.rjust(_TIME), "bold" if on_path else "dim"))
+        if tail:
+            line += _end(row.status, note, states, tail)
+        lines.append(line)
+    lines.append([("", "")])
+    lines += _legend(table, width, ascii)
+    return lines
+
+
+def _headline(timeline: Timeline, width: int) -> Words:
+    status = timeline.status or "unfinished"
+    name = clean(timeline.root.name) if timeline.root is not None else "run"
+    facts = [duration(timeline.wall), plural(len(timeline.turns), "turn"), plural(timeline.events, "event")]
+    if timeline.usage.total_tokens:
+        facts.append(plural(timeline.usage.total_tokens, "token"))
+    while len(facts) > 1 and columns(f"{name} {status} · " + " · ".join(facts)) > width:
+        facts.pop()
+    words: Words = [(name, "bold"), (f" {status}", STYLES.get(status, "")), (" · " + " · ".join(facts), "dim")]
+    left = width - sum(columns(text) for text, _ in words) - 3
+    asked = " ".join(clean(timeline.asked).split())
+    if asked and left > 12:
+        words.append((" · " + cut(asked, left).rstrip(), "dim"))
+    return words
+
+
+def _span(timeline: Timeline) -> tuple[float, float]:
+    turns = timeline.turns
+    start = min(turn.began for turn in turns)
+    end = max(turn.ended for turn in turns)
+    return start, max(end, start + 1e-6)
+
+
+def _axis(seconds: float, bars: int) -> str:
+    line = [" "] * (bars + 12)
+    free = 0
+    for tick in ticks(seconds, max(2, bars // 9)):
+        place = int(tick / seconds * (bars - 1))
+        name = moment(tick)
+        if place >= free and place + len(name) <= bars:
+            line[place : place + len(name)] = name
+            free = place + len(name) + 2
+    return "".join(line).rstrip()
+
+
+def _end(status: str, note: str, states: int, room: int) -> Words:
+    words: Words = [("  " + status.ljust(states), STYLES.get(status, ""))]
+    if note and room - states >= 8:
+        style = "red" if status in ("error", "timeout") else "dim"
+        words.append(("  " + cut(note, room - 4 - states).rstrip(), style))
+    return words
+
+
+def _crop(line: Words, width: int) -> Words:
+    cropped: Words = []
+    for words, style in line:
+        taken = columns(words)
+        cropped.append((words if taken <= width else cut(words, width), style))
+        width -= min(width, taken)
+    return cropped
+
+
+def _bar(row: Row, bars: int, start: float, end: float, ascii: bool) -> Words:  # noqa: A002
+    """What covers most of each column: work, children at work, a wait."""
+    cells = [""] * bars
+    styles = [""] * bars
+    scale = bars / (end - start)
+
+    def draw(began: float, ended: float, kind: str, style: str) -> None:
+        first = min(bars - 1, max(0, int((began - start) * scale)))
+        last = max(first + 1, min(bars, round((ended - start) * scale)))
+        for place in range(first, last):
+            if _RANK[kind] >= _RANK[cells[place]]:
+                cells[place], styles[place] = kind, style
+
+    for turn in row.turns:
+        for kind, began, ended in pieces(turn):
+            if kind == "own" and turn.busy and (ended - began) * scale < 0.5:
+                continue  # a moment between two children
+            style = {"queue": "dim", "failed": "red", "retry": "yellow"}.get(kind)
+            draw(began, ended, kind, style or STYLES.get(turn.status or "unfinished", ""))
+    words: Words = []
+    for kind, style in zip(cells, styles, strict=True):
+        char = _LINES[kind][ascii] if kind else " "
+        if words and words[-1][1] == style:
+            words[-1] = (words[-1][0] + char, style)
+        else:
+            words.append((char, style))
+    return words
+
+
+def _legend(table: Sequence[Row], width: int, ascii: bool) -> list[Words]:  # noqa: A002
+    names = {"own": "at work", "children": "its agents at work", "queue": "queued", "retry": "before a retry"}
+    there = {kind for row in table for turn in row.turns for kind, _, _ in pieces(turn)}
+    legend = "   ".join(f"{_LINES[kind][ascii] * 2} {name}" for kind, name in names.items() if kind in there)
+    return [[(cut(legend, width).rstrip(), "dim")]]
+
+
+def label_of(row: Row) -> str:
+    """Its name, indented."""
+    return "  " * row.depth + clean(row.label)
+
+
+def columns(text: str) -> int:
+    """How many columns of a terminal `text` takes."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def cut(text: str, width: int) -> str:
+    """`text` in exactly `width` columns."""
+    taken = columns(text)
+    if taken > width:
+        while text and taken > max(0, width - 1):
+            taken -= columns(text[-1])
+            text = text[:-1]
+        text, taken = text + "…"[: max(0, width)], taken + min(1, width)
+    return text + " " * (width - taken)

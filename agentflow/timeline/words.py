@@ -1,0 +1,77 @@
+"""How times, counts and what events say are written for people, in a terminal and on a page alike."""
+
+import json
+import re
+from itertools import groupby
+
+from agentflow.content import Blob, Data, FileRef, ToolCall, ToolResult
+from agentflow.events import Event
+
+_LONGEST = 2_000
+"""Characters shown of a value that isn't text."""
+_CONTROL = re.compile(
+    r"\r\n"
+    r"|\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?"  # colours and cursors; titles, links
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]"  # others; separators; overrides of the direction
+)
+
+
+def clean(text: str) -> str:
+    """`text` without what could steer a terminal: line feeds and tabs stay."""
+    return _CONTROL.sub(lambda found: "\n" if found[0] == "\r\n" else "", text)
+
+
+def one_line(text: str) -> str:
+    """`text` on one line, clean."""
+    return " ".join(clean(text).split())
+
+
+def duration(seconds: float) -> str:
+    """For people: `12 ms`, `3.4 s`, `2 m 05 s`, `1 h 02 m`."""
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} m {rest:02} s" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} m"
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 text`, `2 texts`, `3 branches`."""
+    return f"{count:,} {noun if count == 1 else noun + ('es' if noun.endswith('ch') else 's')}"
+
+
+def said(event: Event) -> str:
+    """What an event says to people: its text, else what else it has, else nothing."""
+    return clean(event.text) or "\n".join(filter(None, map(_other, event.parts)))
+
+
+def _other(part: object) -> str:
+    if isinstance(part, Data):
+        return short(part.value)
+    if isinstance(part, ToolCall):
+        return f"calls {part.name}({short(part.args)})"
+    if isinstance(part, ToolResult):
+        return f"{part.name} {'failed' if part.is_error else 'answered'}: {short(part.result)}"
+    if isinstance(part, Blob):
+        return f"[{clean(part.mime_type)}, {len(part.data):,} bytes]"
+    if isinstance(part, FileRef):
+        return f"[{clean(part.uri)}]"
+    return ""
+
+
+def short(value: object, most: int = _LONGEST) -> str:
+    """A value as text, clean and of bounded length."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return clean(text if len(text) <= most else text[:most] + "…")
+
+
+def heading(event: Event) -> str:
+    """Who said it, and where: branch and author; the author alone on the run's own line."""
+    author = event.author
+    segments = [name for name, _ in groupby(event.segments)]  # a Parallel in a Parallel names itself twice
+    if not segments:
+        where = author
+    else:
+        where = ".".join(segments) + (f" {author}" if segments[-1].partition("#")[0] != author else "")
+    return f"{where} ({event.iteration})" if event.iteration is not None else where

@@ -1,0 +1,217 @@
+"""The commands for what has been kept: list, show, change, move to another file and back."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+Call = Callable[..., Result]
+Write = Callable[..., Path]
+
+TEAM = """
+    @agent
+    async def a(ctx):
+        ctx.state["seen"] = ctx.state.get("seen", 0) + 1
+        await ctx.emit(ctx.text(f"hello {ctx.state['seen']}"))
+
+    @agent
+    async def b(ctx):
+        raise ValueError("no luck")
+
+    root_agent = SequentialAgent("team", [a, ParallelAgent("pair", [a.clone(name="c"), b], on_error="collect")])
+"""
+
+
+def objects(result: Result) -> list[dict[str, object]]:
+    assert (result.exit_code, result.stderr) == (0, "")
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def refused(result: Result) -> str:
+    """One paragraph, exit code 2, nothing on stdout."""
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.count("\n") == 1
+    return result.stderr.removeprefix("Error: ").removesuffix("\n")
+
+
+@pytest.fixture
+def team(agent_file: Write, call: Call) -> Path:
+    """Two sessions, one of two runs."""
+    file = agent_file(TEAM)
+    for words in (("One?",), ("Two?", "--continue"), ("Other?", "--session", "other")):
+        assert call("run", file, *words).exit_code == 0
+    return file
+
+
+def test_a_run_is_kept_and_goes_on(team: Path, call: Call) -> None:
+    other, first = objects(call("sessions", "--json"))
+    assert (other["id"], other["asked"], first["asked"], first["app"]) == ("other", "Other?", "One?", "team")
+    shown = objects(call("show", first["id"], "--json"))[0]
+    assert shown["state"] == {"seen": 4}
+    assert [(run["number"], run["asked"], run["status"]) for run in shown["runs"]] == [
+        (1, "One?", "ok"),
+        (2, "Two?", "ok"),
+    ]
+    assert shown["runs"][0]["branches"] == {"ok": 1, "error": 1}
+
+
+def test_what_is_kept_in_memory_is_not_kept(agent_file: Write, call: Call, own_sessions: Path) -> None:
+    assert call("run", agent_file(TEAM), "go", "--in-memory").exit_code == 0
+    assert not own_sessions.exists()
+    assert refused(call("sessions")) == f"there is no file {str(own_sessions)!r}: `agentflow run` makes it"
+    said = refused(call("run", agent_file(TEAM), "go", "--in-memory", "--continue"))
+    assert said == "--continue goes on with the latest session that was kept: leave out --in-memory"
+    assert refused(call("run", agent_file(TEAM), "--continue")) == "there is no session of 'team' to continue"
+
+
+def test_a_place_where_nothing_can_be_kept(agent_file: Write, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run goes on when nobody asked for it to be kept there; otherwise it doesn't begin."""
+    nowhere = agent_file(TEAM).with_name("target.py") / "x.db"
+    monkeypatch.setenv("AGENTFLOW_DB", str(nowhere))
+    done = call("run", agent_file(TEAM), "go")
+    assert done.exit_code == 0
+    assert done.stderr.startswith("This session is not kept: ")
+    assert "can't be made" in refused(call("run", agent_file(TEAM), "go", "--db", nowhere))
+    noise = agent_file(TEAM).with_name("noise.db")
+    noise.write_bytes(b"no database at all, but long enough to be read as one" * 100)
+    assert "this file is no SQLite database" in refused(call("run", agent_file(TEAM), "go", "--db", noise))
+    assert call("sessions", "--db", noise).exit_code == 1
+
+
+def test_the_list_is_a_table_with_pages(team: Path, call: Call) -> None:
+    head, other, first = call("sessions").stdout.splitlines()
+    assert head.split() == ["session", "app", "events", "last", "used"]
+    assert other.split()[:3] == ["other", "team", "15"]
+    assert first.endswith("One?")
+    page = call("sessions", "--limit", 1)
+    assert len(page.stdout.splitlines()) == 2
+    assert page.stderr.startswith("More: --before ")
+    rest = call("sessions", "--limit", 1, *page.stderr.removeprefix("More: ").split())
+    assert (rest.stdout.splitlines()[1], rest.stderr) == (first.replace("34  ", "34  "), "")
+    assert [line["id"] for line in objects(call("sessions", "--find", "OTH", "--json"))] == ["other"]
+    assert refused(call("sessions", "--app", "nobody")) == "there is no session like this"
+
+
+def test_a_session_is_named_by_the_beginning_of_its_id(team: Path, call: Call) -> None:
+    first = str(objects(call("sessions", "--json"))[1]["id"])
+    assert objects(call("show", first[:6], "--json"))[0]["id"] == first
+    assert objects(call("show", "--json"))[0]["id"] == objects(call("show", "last", "--json"))[0]["id"] == "other"
+    assert refused(call("show", "nothing")) == "there is no session 'nothing'; `agentflow sessions` lists them"
+    call("sessions", "fork", "other", "--id", "other2")
+    assert objects(call("show", "other", "--json"))[0]["id"] == "other", "all of an id is never ambiguous"
+    said = refused(call("show", "oth"))
+    assert said.startswith("'oth' could be other")
+    assert said.endswith(": write more of the id, or add --app or --user")
+
+
+def test_show_reads_as_a_talk(team: Path, call: Call) -> None:
+    assert [
+        line for line in call("show", "other").stdout.splitlines() if not line.startswith(("team ·", "── run"))
+    ] == [
+        "other",
+        "",
+        "user: Other?",
+        "a: hello 1",
+        "pair.c: hello 2",
+        "✕ team.pair.b: ValueError: no luck",
+    ]
+    state = call("show", "other", "--state").stdout
+    assert "\nseen = 2\n" in state
+    events = call("show", "other", "--events").stdout.splitlines()
+    assert len(events) == 4 + 15
+    assert events[4].split()[0] == "1"
+    assert any("hello 1 [seen]" in line for line in events)
+    assert any("team.pair.b  error ValueError: no luck" in line for line in events)
+
+
+def test_fork_rewind_title_delete(team: Path, call: Call) -> None:
+    (copy,) = objects(call("sessions", "fork", "other", "--at", 5, "--id", "copy", "--title", "A copy", "--json"))
+    assert (copy["id"], copy["events"], copy["title"]) == ("copy", 5, "A copy")
+    assert call("sessions", "title", "copy", "Better").stdout == "copy is called 'Better'\n"
+    assert "copy" in call("sessions", "--find", "better").stdout
+    assert refused(call("sessions", "rewind", "copy", "--to", 2)).endswith("say --yes, for there is nobody to ask")
+    assert call("sessions", "rewind", "copy", "--to", 2, "--yes").stdout == "copy has 2 events\n"
+    assert call("run", team, "again", "--session", "copy").exit_code == 0
+    assert call("sessions", "delete", "copy", "other", "-y").stdout == "copy is gone\nother is gone\n"
+    assert len(objects(call("sessions", "--json"))) == 1
+    failed = call("sessions", "fork", "last", "--at", 999)
+    assert (failed.exit_code, failed.stdout) == (1, "")
+    assert "has events 0 to" in failed.stderr
+
+
+def test_prune_says_what_goes_before_it_goes(team: Path, call: Call) -> None:
+    assert refused(call("sessions", "prune")) == "say what goes: --older-than 30d, --keep 100, or both"
+    assert "such as 12h, 30d or 8w" in refused(call("sessions", "prune", "--older-than", "soon"))
+    dry = call("sessions", "prune", "--keep", 1, "--dry-run")
+    assert (len(dry.stdout.splitlines()), dry.stderr) == (1, "1 session would go\n")
+    assert len(objects(call("sessions", "--json"))) == 2
+    assert call("sessions", "prune", "--older-than", "1d", "--yes").stderr == "0 sessions gone\n"
+    assert call("sessions", "prune", "--keep", 1, "--yes").stderr == "1 session gone\n"
+    assert [line["id"] for line in objects(call("sessions", "--json"))] == ["other"]
+
+
+def test_sessions_move_to_another_file_and_back(team: Path, call: Call, tmp_path: Path) -> None:
+    file, other = tmp_path / "all.jsonl", tmp_path / "folder" / "new.db"
+    before = objects(call("sessions", "--json"))
+    assert call("export", "--all", "-o", file).stderr == f"{file}: 2 sessions\n"
+    assert call("import", file, "--db", other).stderr == "2 sessions imported\n"
+    drop = "changed"
+    after = objects(call("sessions", "--json", "--db", other))
+    assert [{**line, drop: 0} for line in sorted(after, key=str)] == [
+        {**line, drop: 0} for line in sorted(before, key=str)
+    ]
+    again = call("import", file, "--db", other)
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert again.stderr.startswith("Error: session ")
+    assert call("import", file, "--db", other, "--if-exists", "skip").stderr == "0 sessions imported\n"
+    (copy,) = objects(call("import", file, "--db", other, "--if-exists", "copy", "--json"))[:1]
+    assert objects(call("show", copy["id"], "--db", other, "--json"))[0]["runs"]
+    assert call("export", "other").stdout.encode() == call("export", "other", "--db", other).stdout.encode()
+
+
+def test_an_export_that_fails_leaves_no_half_of_a_file(team: Path, call: Call, tmp_path: Path) -> None:
+    file = tmp_path / "all.jsonl"
+    file.write_text("what was there")
+    assert refused(call("export", "other", "nothing", "-o", file)).startswith("there is no session 'nothing'")
+    assert file.read_text() == "what was there"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["all.jsonl", "kept", "target.py"]
+    assert refused(call("export")) == "name the sessions, or say --all"
+    assert refused(call("export", "--all", "other")) == "name sessions, or say --all; not both"
+    assert refused(call("import", "nothing.jsonl")) == "there is no file 'nothing.jsonl'"
+    torn = tmp_path / "torn.jsonl"
+    torn.write_bytes(call("export", "other").stdout.encode()[:-9])
+    done = call("import", torn, "--if-exists", "copy")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: line ")
+    assert len(objects(call("sessions", "--json"))) == 2
+
+
+def test_the_file_is_looked_after(team: Path, call: Call, own_sessions: Path) -> None:
+    assert call("db", "info").stdout.splitlines()[0] == str(own_sessions)
+    (info,) = objects(call("db", "info", "--json"))
+    assert (info["events"], info["sessions"]) == (45, {"team": 2})
+    assert call("db", "check").stdout == f"{own_sessions}: all is well\n"
+    assert call("db", "upgrade").stdout.startswith(f"{own_sessions}: up to date")
+    call("sessions", "delete", "other", "-y")
+    assert objects(call("db", "vacuum", "--json"))[0]["path"] == str(own_sessions)
+    assert refused(call("db", "check", "--db", "nothing.db")) == "there is no file 'nothing.db'"
+    assert call("db", "--db", own_sessions, "check").exit_code == 0, "the option may stand before the command, too"
+
+
+def test_progress_is_quiet_when_piped(team: Path, piped: Callable[..., subprocess.CompletedProcess[bytes]]) -> None:
+    """Not a byte of a bar on stderr, on any of the long ways."""
+    assert piped("export", "--all", "-o", "out.jsonl").stderr == b"out.jsonl: 2 sessions\n"
+    assert piped("import", "out.jsonl", "--db", "new.db").stderr == b"2 sessions imported\n"
+    for words in (["db", "check"], ["db", "upgrade"], ["db", "vacuum"], ["replay"], ["timeline"], ["show"]):
+        assert piped(*words).stderr == b"", words
+
+
+def test_several_commands_may_make_one_file_at_once(agent_file: Write, own_sessions: Path, call: Call) -> None:
+    command = [sys.executable, "-m", "agentflow", "run", str(agent_file(TEAM)), "go"]
+    started = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(4)]
+    assert [(process.communicate(timeout=60)[1], process.returncode) for process in started] == [(b"", 0)] * 4
+    assert len(objects(call("sessions", "--json"))) == 4
