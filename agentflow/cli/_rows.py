@@ -108,7 +108,7 @@ def live_rows(
     names = min(max((cell_len(label(line)) for line in shown), default=0), max(8, (width - _STATE - _TIME - 4) // 2))
     turning = _PLAIN_AT_WORK if plain else _AT_WORK
     marks = dict(_PLAIN_MARKS if plain else _MARKS)
-    marks["running"] = turning[int((now - board.root.began) / _TURN) % len(turning)]
+    marks["running"] = turning[round((now - board.root.began) / _TURN) % len(turning)]
     rows = [_live_row(line, now, names, width, marks) for line in shown]
     states = board.states()
     counts = [f"{states[state]:,} {state}" for state in STYLES if states[state]]
