@@ -2,6 +2,7 @@
 
 import logging
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
@@ -14,7 +15,8 @@ from agentflow._streams import Channel, Flow, Loop, Ticket
 from agentflow.content import Part, Text
 from agentflow.errors import InvalidEvent, LimitExceeded, StateConflict
 from agentflow.events import Actions, Event, Usage, clean_event
-from agentflow.history import History, visible_by_prefix
+from agentflow.history import Histories, History, V, visible_by_prefix
+from agentflow.journal import Journal
 from agentflow.policies import Limits, Spent
 from agentflow.services.sessions import SessionKey, SessionService
 from agentflow.state import REMOVED, TEMP, Groups, reducing
@@ -108,11 +110,13 @@ class Invocation:
         time: Callable[[], float],
         limits: Limits,
         lookahead: int,
+        stream: bool,
         max_event_bytes: int,
         visibility: str,
         seed: int | None,
         tracing: Tracing | None,
         scheduler: Scheduler | None,
+        histories: Histories,
         on_event: EventHook | None,
     ) -> None:
         self.id = id
@@ -127,6 +131,7 @@ class Invocation:
         self.limits = limits
         self.spent = Spent()
         self.lookahead = lookahead
+        self.stream = stream
         self.max_event_bytes = max_event_bytes
         self._plain_chars = max_event_bytes // 6 - 1024
         self.visibility = visibility
@@ -134,6 +139,8 @@ class Invocation:
         self._rng: random.Random | None = None
         self.tracing = tracing
         self.scheduler = scheduler
+        self.tool_calls: Counter[tuple[str, str]] = Counter()  # by path and branch: they number lines
+        self.journal: Journal | None = None  # of a run that goes on after a pause: what it had done
         self.on_event = on_event
         self.direct = on_event is None and scheduler is None  # what is emitted goes straight into the log
         self.state: dict[str, Any] = {}
@@ -150,6 +157,8 @@ class Invocation:
         self._answered = 0
         self._early: dict[int, tuple[list[_Row], Ticket | None]] = {}
         self._deferred: list[Any] = []  # turns that were cancelled, or (context, place, what makes the event)
+        self._histories = histories
+        self._meanwhile: list[Event] = []  # what is committed while the log is read
         self._history: History | None = None
         self._note: Callable[[Event], None] | None = None  # who is told of each commit, once someone asked for history
 
@@ -165,6 +174,12 @@ class Invocation:
         if not self.reason and when >= self.ends:
             return f"the run's time ({self.limits.seconds:g} s) was up"
         return self.reason
+
+    def go_on(self, journal: Journal) -> None:
+        """Be the run that this is the journal of."""
+        self.journal, self.user_content, self.direct = journal, journal.user_content, False
+        self.new_id = (f"{self.id}-{n}" for n in count(journal.count + 1)).__next__
+        self.tool_calls = journal.tool_calls.copy()
 
     @property
     def has_deferred(self) -> bool:
@@ -433,24 +448,39 @@ class Invocation:
         if self.visibility == "prefix":
             session = await self.sessions.get(self.key)
             return visible_by_prefix(session.events if session else (), place.branch)
-        if self._history is None:
-            await self._load_history()
-        assert self._history is not None
-        return self._history.visible(self.id, place.branch)
+        return (self._history or await self._load_history()).visible(self.id, place.branch)
 
-    async def _load_history(self) -> None:
+    async def view(self, place: Place, key: str, make: Callable[[], V]) -> V:
+        """A view on what an agent at `place` sees now: kept for the session, and fed only what is new."""
+        if self.visibility == "prefix":
+            view = make()
+            view.add(await self.history(place))
+            return view
+        return (self._history or await self._load_history()).view(self.id, place.branch, key, make)
+
+    async def _load_history(self) -> History:
         """Read the log once; what is committed meanwhile is kept aside and added, once, in order."""
-        meanwhile: list[Event] = []
         if self._note is None:
-            self._note = meanwhile.append
-        session = await self.sessions.get(self.key)
+            self._note = self._meanwhile.append
+        index = self._histories.take(self.key)
+        session = await self.sessions.get(self.key, after=index.serial - 1 if index is not None else None)
+        events = session.events if session is not None else []
+        if index is not None and events and events[0].id == index.last:
+            for event in events[1:]:
+                index.add(event)
+        elif index is not None:  # the log is not what it was
+            session = await self.sessions.get(self.key)
+            index = History(session.events if session is not None else ())
+        else:
+            index = History(events)
         if self._history is not None:
-            return  # another task of this run was faster
-        index = History(session.events if session else ())
-        for event in meanwhile:
+            return self._history  # another task of this run was faster
+        for event in self._meanwhile:
             if (event.serial or 0) > index.serial:
                 index.add(event)
         self._history, self._note = index, index.add
+        self._histories.keep(self.key, index)
+        return index
 
 
 def with_pending(pending: dict[str, Any], event_actions: Actions | None) -> Actions:

@@ -105,31 +105,32 @@ class Flow:
         else:
             self._more.append((due, ticket))
 
-    def done_with(self, count: int = 1) -> None:
-        """The reader has done with `count` more events."""
-        self.taken += count
+    def done_with(self) -> None:
+        """The reader has done with one more event."""
+        self.taken += 1
+        if self._ticket is not None:
+            self._settle()
+
+    def let_go(self) -> None:
+        """Settle all tickets, whatever the reader has done with."""
+        taken, self.taken = self.taken, self.sent
+        self._settle()
+        self.taken = taken
+
+    def _settle(self) -> None:
         ticket = self._ticket
         if ticket is not None and self._due <= self.taken:
             self._ticket = None
             if not ticket.done():
                 ticket.set_result(None)
         if self._more is not None:
-            self._settle_more()
-
-    def let_go(self) -> None:
-        """Settle all tickets, whatever the reader has done with."""
-        taken, self.taken = self.taken, self.sent
-        self.done_with(0)
-        self.taken = taken
-
-    def _settle_more(self) -> None:
-        waiting, self._more = self._more or [], None
-        for due, ticket in waiting:
-            if due <= self.taken:
-                if not ticket.done():
-                    ticket.set_result(None)
-            elif not ticket.done():
-                self.wait_for(due, ticket)
+            waiting, self._more = self._more, None
+            for due, ticket in waiting:
+                if due <= self.taken:
+                    if not ticket.done():
+                        ticket.set_result(None)
+                elif not ticket.done():
+                    self.wait_for(due, ticket)
 
 
 class Channel:
@@ -245,7 +246,7 @@ class Watched:
         self.channel = channel
         self.flow = Flow()
         self.outcome: Any = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def __aiter__(self) -> "Watched":
         return self

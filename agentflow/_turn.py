@@ -4,7 +4,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from inspect import isawaitable
 from types import CoroutineType
 from typing import Any, Self
@@ -16,9 +16,10 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanContext
 from agentflow import tracing
 from agentflow._hooks import Hooks
 from agentflow._invocation import Invocation, Place, Timer, Watcher, summary, with_pending
+from agentflow._resources import Resources
 from agentflow._streams import Watched
-from agentflow.content import Part, Text, UserContent, as_parts, clean_text
-from agentflow.errors import AgentTimeout, ConfigError, InvalidEvent, RunError
+from agentflow.content import Part, Text, clean_text
+from agentflow.errors import AgentTimeout, InvalidEvent, RunError
 from agentflow.events import (
     Actions,
     AgentComplete,
@@ -33,8 +34,11 @@ from agentflow.events import (
     build_event,
     event_form,
 )
+from agentflow.journal import Past
+from agentflow.models.base import Model
 from agentflow.outcome import Outcome
 from agentflow.policies import Retry
+from agentflow.questions import Question, pause_in
 from agentflow.services.artifacts import ArtifactService
 from agentflow.services.memory import MemoryService
 from agentflow.state import Group, State
@@ -56,6 +60,15 @@ class Services:
     artifacts: ArtifactService
     memory: MemoryService
     plugins: Hooks
+    resources: Resources
+    model: Model | None = None
+    held: set[Model] = field(default_factory=set)
+
+    async def hold(self, model: Model) -> None:
+        """Have what `model` opens kept open until the Runner ends."""
+        if model not in self.held:
+            self.held.add(model)
+            await model.__aenter__()
 
 
 class LoopFrame:
@@ -76,9 +89,9 @@ class Turn(ABC):
     """What a turn is made of; agents see it as `InvocationContext`."""
 
     __slots__ = (
-        "_active", "_attempts", "_content", "_forks", "_form", "_hears", "_links", "_loop", "_made", "_origins",
-        "_parent", "_place", "_run", "_said", "_services", "_span", "_start", "_state", "_stopped", "_timers",
-        "_usage", "_watch", "agent", "began", "ended", "iteration", "path", "status",
+        "_active", "_attempts", "_content", "_forks", "_form", "_hears", "_links", "_loop", "_made",
+        "_origins", "_parent", "_past", "_place", "_run", "_said", "_services", "_span", "_start", "_state", "_stopped",
+        "_timers", "_usage", "_watch", "agent", "began", "ended", "iteration", "path", "status",
     )  # fmt: skip
 
     def __init__(self, run: Invocation, services: Services, agent: Any, parent: "Turn | None") -> None:
@@ -111,6 +124,8 @@ class Turn(ABC):
             self._timers: tuple[Timer, ...] = ()
             self._watch: Watched | None = None
             self._content: tuple[Part, ...] | None = None
+            journal = run.journal
+            self._past: Past | None = journal.root if journal is not None else None
         else:
             self.path = f"{parent.path}.{agent.name}"
             self.iteration = parent.iteration
@@ -120,10 +135,19 @@ class Turn(ABC):
             self._timers = parent._timers
             self._watch = parent._watch
             self._content = parent._content
+            self._past = None
 
     @abstractmethod
     async def emit(self, event: Event) -> None:
         """Say something."""
+
+    @abstractmethod
+    async def hear(self) -> None:
+        """Put what it was told on its line."""
+
+    @abstractmethod
+    def _check(self) -> None:
+        """Whether it may still be used."""
 
     @abstractmethod
     def text(self, text: str) -> Event:
@@ -142,27 +166,6 @@ class Turn(ABC):
         ctx._place = Place((*place.segments, fork, name), ((group, index), *place.groups), (*watchers, *place.watchers))
         return ctx
 
-    def told(self, message: UserContent) -> None:
-        """It is told something of its own, as by a user; those it runs are told the same.
-
-        Raises:
-            ConfigError: No such content.
-        """
-        try:
-            self._content, self._hears = as_parts(message), True
-        except ValueError as error:
-            raise ConfigError(f"message for agent {self.path!r}: {error}") from None
-
-    async def hear(self) -> None:
-        """Put what it was told on its line."""
-        run = self._run
-        assert self._content is not None
-        event = build_event(self.form, run.new_id(), run.time(), self._content)
-        event.__dict__["author"] = "user"
-        run.clean(event, self.path)
-        self._content = event.parts
-        await run.tell(event, self, self._place, self._timers)
-
     def beside(self, child: Any) -> Self:
         """The context of a child that runs beside others of this turn: on a branch of its own."""
         self._forks += 1
@@ -176,7 +179,20 @@ class Turn(ABC):
         """This context inside an iteration of the loop that it runs."""
         inner = self.derive(self.agent)
         inner.path, inner.iteration, inner._loop, inner._links = self.path, iteration, frame, self._links
+        inner._past = self._past
         return inner
+
+    def stand_in(self, agent: Any) -> Self:
+        """The context of one of its agents below that takes the turn in place of its own, at its place in the tree."""
+        ctx = self.derive(agent)
+        above = agent.parent
+        names = [agent.name]
+        while above is not None and above is not self.agent:
+            names.append(above.name)
+            above = above.parent
+        ctx.path = ".".join((self.path, *reversed(names)))
+        ctx._past = self._past
+        return ctx
 
     def halted(self) -> bool:
         """Whether a loop that runs this has been ended, as far as this line knows."""
@@ -289,7 +305,8 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
         else:
             with tracing.current(ctx._span):
                 result = await _work(ctx, start, timeout)
-        _check_result(ctx, result)
+        if result is not None:
+            _refuse(ctx, result)
         pending = ctx._state.take_pending() if ctx._state is not None else None
         actions = with_pending(pending, None) if pending is not None else None
         end = ctx.lifecycle(_end_record(ctx, start, "ok", None), actions)
@@ -303,6 +320,13 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
         if isinstance(failed, Exception):
             await _fail(ctx, start, failed, begin)  # noqa: ASYNC102 - shielded
             raise failed from None  # noqa: ASYNC104 - see above
+        pause = pause_in(error)
+        if pause is not None:
+            if begin.serial is not None:
+                ctx.status = "paused"
+                await _tell_failure(ctx, _end_record(ctx, start, "paused", None))  # noqa: ASYNC102 - shielded
+            _leave(ctx, None)
+            raise pause from None  # noqa: ASYNC104 - it is what was raised, perhaps alone in a group
         if end is not None and end.serial is not None:
             ctx.status = "ok"
         elif begin.serial is not None:
@@ -316,7 +340,7 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
     return outcome_of(ctx, None)
 
 
-def outcome_of(ctx: Turn, error: BaseException | None) -> Outcome:
+def outcome_of(ctx: Turn, error: BaseException | None, pending: tuple[Question, ...] = ()) -> Outcome:
     """How a turn ended."""
     return Outcome(
         agent=ctx.agent.name,
@@ -326,6 +350,7 @@ def outcome_of(ctx: Turn, error: BaseException | None) -> Outcome:
         error=error,
         duration=(ctx._stopped or ctx._run.now()) - ctx.began if ctx.began else 0.0,
         usage=ctx._usage,
+        pending=pending,
     )
 
 
@@ -488,7 +513,9 @@ async def _body(ctx: Turn) -> None:
             await ctx.emit(reply)
             return
     work = agent.run(ctx)
-    _check_result(ctx, await (work if type(work) is CoroutineType else _drive(ctx, work)))
+    result = await (work if type(work) is CoroutineType else _drive(ctx, work))
+    if result is not None:
+        _refuse(ctx, result)
     if plugins.after_agent or agent.after_agent:
         reply = await _reply(ctx, "after_agent", agent.after_agent)
         if reply is not None:
@@ -520,11 +547,10 @@ def as_event(ctx: Turn, reply: object, hook: str) -> Event:
     raise InvalidEvent(f"{hook} of agent {ctx.path!r} must return text, an event or None, not {short(reply)}")
 
 
-def _check_result(ctx: Turn, result: object) -> None:
-    if result is not None:
-        raise InvalidEvent(
-            f"agent {ctx.path!r} returned {short(result)}; an agent says something with await ctx.emit(ctx.text(...))"
-        )
+def _refuse(ctx: Turn, result: object) -> None:
+    raise InvalidEvent(
+        f"agent {ctx.path!r} returned {short(result)}; an agent says something with await ctx.emit(ctx.text(...))"
+    )
 
 
 async def _drive(ctx: Turn, work: object) -> object:

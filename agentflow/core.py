@@ -5,25 +5,22 @@ with `await ctx.run(child)`. What happens around a turn is in `_turn.py`, what a
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Literal
 
-import anyio
 from anyio.lowlevel import checkpoint
 
 from agentflow._invocation import with_pending
-from agentflow._streams import Channel, Watched
 from agentflow._tree import Node, check_name
 from agentflow._turn import Turn, short, take_turn
-from agentflow.content import Part, Text, UserContent, as_parts, clean_text
+from agentflow._watching import Watching
+from agentflow.content import Part, Text, ToolCall, ToolResult, UserContent, as_parts, clean_text
 from agentflow.errors import ConfigError, ContextEnded, InvalidEvent
 from agentflow.events import Actions, AgentStart, Event, Usage, build_event, copy_event
 from agentflow.models.base import ModelRequest, ModelResponse
 from agentflow.outcome import Outcome
 from agentflow.policies import Limits, Retry, Spent, seconds
-from agentflow.services.artifacts import Artifact
-from agentflow.services.memory import MemoryHit
+from agentflow.questions import Confirmation, Paused, Question
 from agentflow.services.sessions import SessionKey
 from agentflow.state import State
 
@@ -84,6 +81,15 @@ class Agent(Node):
         """Take a turn: an `async def` that emits through `ctx`, or an async generator that yields events."""
         raise ConfigError(f"{type(self).__name__} {self.name!r} has no `run`: write `async def run(self, ctx)`")
 
+    @property
+    def shares_floor(self) -> bool:
+        """Whether another agent of its tree may answer in its place; see `who_answers`."""
+        return False
+
+    async def who_answers(self, ctx: "InvocationContext") -> "Agent":
+        """Which agent of its tree takes the turn, where it is the root of a run: itself, unless it `shares_floor`."""
+        return self
+
     def check(self) -> None:
         """Called when built or cloned; a subclass checks its own settings here, after `super().check()`.
 
@@ -110,21 +116,68 @@ class Agent(Node):
 
 
 class Tool(ABC):
-    """Something that a model may call.
+    """Something that a model may call. Subclass it and write `run`, or use `@tool` on a function.
 
     Args:
         name: Unique among an agent's tools.
         description: What it does, for the model.
+        timeout: Seconds for a call. Running out is an error that the model is told.
+        sequential: Runs alone: after the calls before it in its turn, and before those after it.
+        on_error: What becomes of an exception: `"return"` tells the model, `"raise"` lets the agent's turn fail.
+        long_running: Its answer may come later: what it returns now is only where it stands, and `None` pauses the run
+            until a later one brings the answer.
+        require_confirmation: A person has to agree before it runs: always, or where a function of the context and the
+            arguments says so.
+        max_result_bytes: A longer result is saved as an artifact, and the model reads its beginning.
+
+    Raises:
+        ConfigError: A setting can't work.
     """
 
-    def __init__(self, name: str, *, description: str = "") -> None:
+    declared = True
+    """Whether the model is told of it; one that isn't only has `prepare`."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        description: str = "",
+        timeout: float | str | None = None,
+        sequential: bool = False,
+        on_error: Literal["return", "raise"] = "return",
+        long_running: bool = False,
+        require_confirmation: "bool | Callable[[ToolContext, dict[str, Any]], bool | Awaitable[bool]]" = False,
+        max_result_bytes: int = 256 * 1024,
+    ) -> None:
         check_name(name, type(self).__name__)
+        if on_error not in ("return", "raise"):
+            raise ConfigError(f"tool {name!r}: on_error must be 'return' or 'raise', not {on_error!r}")
         self.name = name
-        self.description = description
+        self._description = description
+        self.timeout = seconds(timeout, f"tool {name!r}: timeout")
+        self.sequential = sequential
+        self.on_error = on_error
+        self.long_running = long_running
+        self.require_confirmation = require_confirmation
+        self.max_result_bytes = max_result_bytes
+
+    @property
+    def description(self) -> str:
+        """What it does, for the model."""
+        return self._description
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """JSON schema of its arguments: an object."""
+        return {"type": "object", "properties": {}}
 
     @abstractmethod
-    async def run(self, ctx: "InvocationContext", args: dict[str, Any]) -> Any:
-        """Do it, and return a JSON value."""
+    async def run(self, ctx: "ToolContext", args: dict[str, Any]) -> Any:
+        """Do it, and return a JSON value, content parts, or what pydantic can make JSON of."""
+
+    async def prepare(self, ctx: "InvocationContext", request: ModelRequest) -> None:
+        """Called before each model call of an agent that has it; may change the request."""
+        return None
 
 
 class Plugin:
@@ -182,7 +235,7 @@ class Plugin:
         """The Runner ends."""
 
 
-class InvocationContext(Turn):
+class InvocationContext(Watching):
     """What an agent knows and may do during its turn. Derived for each turn, never changed, of no use after it.
 
     Attributes:
@@ -339,6 +392,7 @@ class InvocationContext(Turn):
             and event is not None
             and run.direct
             and self._watch is None
+            and self._past is None
             and not self._place.watchers
             and (self._state is None or not self._state._pending)
             and not self.ended
@@ -351,6 +405,10 @@ class InvocationContext(Turn):
         run = self._run
         if run.scheduler is not None:
             await run.scheduler.point(self.path, "emit")
+        if self._past is not None and self._past.repeats(event):
+            if self._state is not None and not event.partial:
+                self._state.drop_pending()  # they have been published with it
+            return None
         origin: Turn = self
         if self._origins is not None and isinstance(event, Event) and event.id in self._origins:
             origin = self._origins.pop(event.id)  # a child's, being passed on
@@ -409,90 +467,24 @@ class InvocationContext(Turn):
             Exception: What the child raised. Errors of agentflow's own are `RunError`.
         """
         ctx, start = await self._prepare(child, message)
+        known = self.recall(ctx, start) if self._past is not None else None
+        if known is not None:
+            if known.error is not None:
+                raise known.error
+            return known
         self._active += 1
         try:
             return await take_turn(ctx, start)
         finally:
             self._active -= 1
-            self.join_loops()
-
-    @asynccontextmanager
-    async def open(self, child: Agent, *, message: UserContent = None) -> AsyncGenerator[Watched]:
-        """Let `child` take a turn and see its events *before* they are stored.
-
-        What is passed on with `emit`, changed or not, is stored; what isn't, is not. The child goes on when the next
-        event is asked for. Leaving the block stops it. Lifecycle events go their own way and can't be held back.
-
-        Args:
-            child: Who takes the turn.
-            message: What it is told; see `run`.
-
-        Raises:
-            Exception: What the child raised, at the next step of the iteration or on leaving the block.
-        """
-        ctx, start = await self._prepare(child, message)
-        channel = Channel(self._run.channel.new_ticket)
-        watched = ctx._watch = Watched(channel)
-        if self._origins is None:
-            self._origins = {}
-
-        async def work() -> None:
-            try:
-                watched.outcome = await take_turn(ctx, start)
-            except Exception as error:
-                watched.error = error
-            channel.close()  # not when cancelled: then so is who reads, and it isn't to take that for the end
-
-        failure: Exception | None = None
-        self._active += 1
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(work, name=f"agentflow {ctx.path}")
-                try:
-                    yield watched
-                except Exception as error:  # raised again below, outside of the group, as itself
-                    failure = error
-                finally:
-                    tasks.cancel_scope.cancel()
-                    channel.stop_reading()
-        finally:
-            self._active -= 1
-            self.join_loops()
-        if failure is not None:
-            raise failure
-        watched.raise_error()
+            if self._loop is not None:
+                self.join_loops()
 
     async def flush(self) -> None:
         """Publish pending state writes now, in an event that has nothing else."""
         self._check()
         if self._state is not None and self._state._pending:
             await self.emit(self.event())
-
-    async def save_artifact(self, filename: str, data: bytes | str, *, mime_type: str | None = None) -> int:
-        """Save a file beside the session, as a new version, and tell of it in an event.
-
-        Args:
-            filename: Without slashes; `user:` in front makes it the user's, in all sessions.
-            data: Text is stored as UTF-8.
-            mime_type: By default plain text for text, else bytes.
-
-        Returns:
-            The version, from 1.
-        """
-        self._check()
-        version = await self._services.artifacts.save(self.session, filename, data, mime_type=mime_type)
-        await self.emit(self.event(actions=Actions(artifact_delta={filename: version})))
-        return version
-
-    async def load_artifact(self, filename: str, *, version: int | None = None) -> Artifact | None:
-        """The artifact of this name, or `None`: the latest version, or the one asked for."""
-        self._check()
-        return await self._services.artifacts.load(self.session, filename, version=version)
-
-    async def search_memory(self, query: str, *, limit: int = 10) -> Sequence[MemoryHit]:
-        """What the memory service remembers of this user for `query`, best first."""
-        self._check()
-        return await self._services.memory.search(self._run.key.app_name, self._run.key.user_id, query, limit=limit)
 
     def spend(self, *, usage: Usage | None = None) -> None:
         """Charge usage that no event carries to this turn and to the run's limits.
@@ -548,15 +540,51 @@ class InvocationContext(Turn):
         fields["iteration"] = self.iteration
         return event
 
-    async def _show(self, event: Event, origin: Turn) -> None:
-        """Hand an event to who watches this turn, and wait until it has been passed on or dropped."""
-        watched = self._watch
-        assert watched is not None
-        ctx: Turn = self
-        while ctx._watch is watched:
-            assert ctx._parent is not None
-            ctx = ctx._parent
-        assert ctx._origins is not None
-        ctx._origins[event.id] = origin
-        await watched.channel.send(event, watched.flow)
-        ctx._origins.pop(event.id, None)
+
+class ToolContext(InvocationContext):
+    """What a tool knows and may do during one call: all that its agent may, on a line of its own.
+
+    State that it writes is published with the results of its turn, if it succeeds; the calls beside it don't see it.
+    What it emits, and agents that it runs, are in the stream and in the log; the model reads its result alone.
+
+    Attributes:
+        call: What the model asked for.
+        tool: The tool.
+        actions: What the call does besides answering: `escalate`, `transfer_to_agent`, `skip_summarization`.
+        idempotency_key: The same whenever this call is made, also after a crash or an approval; of no other call.
+        confirmation: What somebody said to the call, where it had to be confirmed.
+        isolates: Whether agents that it runs see nothing of the talk but what they are told.
+    """
+
+    __slots__ = ("actions", "call", "confirmation", "idempotency_key", "isolates", "tool")
+
+    call: ToolCall
+    tool: Tool
+    actions: Actions
+    idempotency_key: str
+    confirmation: Confirmation | None
+    isolates: bool
+
+    def derive(self, child: Any) -> Any:
+        """The context of a turn inside of the call."""
+        return InvocationContext(self._run, self._services, child, self)
+
+    async def _prepare(self, child: Agent, message: UserContent) -> "tuple[InvocationContext, AgentStart]":
+        ctx, start = await super()._prepare(child, message)
+        start.isolated = self.isolates
+        return ctx, start
+
+    def request_confirmation(self, hint: str = "", *, payload: Any = None) -> Confirmation:
+        """Ask a person whether this call may go on, and return what was said; the tool begins again when it was.
+
+        Raises:
+            Paused: No answer yet; the run pauses, see `request_input`.
+        """
+        if self.confirmation is None:
+            raise Paused((Question(kind="confirmation", message=hint, payload=payload, call=self.call),))
+        return self.confirmation
+
+    async def progress(self, value: Any) -> None:
+        """Show a piece of the result, or how far it is: an event that is delivered and never stored."""
+        piece = ToolResult(self.call.id, self.tool.name, value)
+        await self.emit(self.event(piece, partial=True, response_id=self.call.id))

@@ -8,15 +8,25 @@
     │   ├── SessionNotFound
     │   ├── SessionExists
     │   ├── SessionBusy        another run holds it
-    │   └── StaleSession       someone else wrote first
+    │   ├── StaleSession       someone else wrote first
+    │   └── AnswerRefused      an answer to what nobody asked, or waits for
     ├── RunNotFound            nothing to attach to
     ├── InvalidCursor          a client asks to go on from where nobody can have been
     ├── InvalidArchive         exported sessions are damaged, or something else: `.line`
+    ├── ToolError              a tool failed, and says so in words for the model
+    │   ├── InvalidArguments   it was called with what doesn't fit
+    │   └── NotConfirmed       somebody said no to the call
+    ├── BatchStopped           too many runs of a batch have failed
     ├── RunError               this run failed: `.agent`, `.branch`, `.invocation_id`
     │   ├── AgentTimeout       also a `TimeoutError`
     │   ├── ModelError         a model didn't answer: `.kind`, `.retryable`, `.retry_after`, `.status`
     │   ├── LimitExceeded      a budget ran out: `.limit`, `.spent`
     │   ├── StateConflict      two branches wrote one key: `.key`, `.branches`
+    │   ├── TooFewAnswers      too few branches of a pattern went well: `.causes`
+    │   ├── NoDecision         the answers don't decide it: a tie, a quorum that was missed: `.candidates`
+    │   ├── InstructionError   a template names what isn't there: `.key`
+    │   ├── InvalidAnswer      an answer that doesn't fit its schema, or that a pattern can't use
+    │   ├── ToolTimeout        a tool was still at work when its time was up: `.tool`, `.seconds`
     │   └── PluginError        a hook failed: `.plugin`, `.hook`
     └── ServiceError           storage failed; nothing was written
         └── CommitUnknown      storage didn't answer in time: written or not, nobody knows
@@ -86,6 +96,10 @@ class StaleSession(SessionError):
         self.actual = actual
 
 
+class AnswerRefused(SessionError):
+    """An answer to a question that was never asked, is answered already or no longer waits; or one that doesn't fit."""
+
+
 class RunNotFound(AgentflowError):
     """The Runner knows no run of this id."""
 
@@ -104,6 +118,30 @@ class InvalidArchive(AgentflowError):
     def __init__(self, message: str, *, line: int) -> None:
         super().__init__(message)
         self.line = line
+
+
+class ToolError(AgentflowError):
+    """A tool failed. Raise it in yours: the model reads the message as it is, without a type in front of it."""
+
+
+class InvalidArguments(ToolError, ValueError):
+    """A model called a tool with arguments that don't fit its schema. The model is told, and may try again."""
+
+
+class NotConfirmed(ToolError):
+    """Somebody was asked whether a tool call may run, and said no. The model is told."""
+
+
+class BatchStopped(AgentflowError):
+    """More runs of a batch have failed than it takes. What was done is in its journal.
+
+    Attributes:
+        failures: How many.
+    """
+
+    def __init__(self, message: str, *, failures: int) -> None:
+        super().__init__(message)
+        self.failures = failures
 
 
 class RunError(AgentflowError):
@@ -206,7 +244,7 @@ class LimitExceeded(RunError):
     """A run's budget ran out.
 
     Attributes:
-        limit: Which one: a field name of `Limits`.
+        limit: Which one: a field name of `Limits`, or what a pattern calls its own.
         spent: What the run had spent by then, by the same names.
     """
 
@@ -246,6 +284,84 @@ class StateConflict(RunError):
         super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
         self.key = key
         self.branches = branches
+
+
+class TooFewAnswers(RunError):
+    """Fewer branches of a pattern went well than it needs; none at all, perhaps.
+
+    Attributes:
+        successes: How many went well.
+        needed: How many it needs.
+        causes: What the others raised, in order of declaration.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        successes: int,
+        needed: int,
+        causes: tuple[BaseException, ...] = (),
+        agent: str = "",
+        branch: str = "",
+        invocation_id: str = "",
+    ) -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.successes = successes
+        self.needed = needed
+        self.causes = causes
+
+
+class NoDecision(RunError):
+    """The answers don't decide it: they tie and nothing breaks the tie, or none of them reached the quorum.
+
+    Attributes:
+        candidates: The answers that were ahead, in order of declaration.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        candidates: tuple[Any, ...] = (),
+        agent: str = "",
+        branch: str = "",
+        invocation_id: str = "",
+    ) -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.candidates = candidates
+
+
+class InstructionError(RunError):
+    """An instruction's template names a state key or an artifact that isn't there.
+
+    Attributes:
+        key: The name that it asks for.
+    """
+
+    def __init__(self, message: str, *, key: str, agent: str = "", branch: str = "", invocation_id: str = "") -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.key = key
+
+
+class InvalidAnswer(RunError):
+    """An answer can't be used: it doesn't fit its `output_schema`, is text to a mean, is a verdict on nobody."""
+
+
+class ToolTimeout(RunError, TimeoutError):
+    """A tool was still at work when its time was up. The model is told, unless the tool's `on_error` is `"raise"`.
+
+    Attributes:
+        tool: Name of the tool.
+        seconds: The time it had.
+    """
+
+    def __init__(
+        self, message: str, *, tool: str, seconds: float, agent: str = "", branch: str = "", invocation_id: str = ""
+    ) -> None:
+        super().__init__(message, agent=agent, branch=branch, invocation_id=invocation_id)
+        self.tool = tool
+        self.seconds = seconds
 
 
 class PluginError(RunError):

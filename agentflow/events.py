@@ -15,6 +15,8 @@ from agentflow.content import (
     Part,
     Record,
     Text,
+    ToolCall,
+    ToolResult,
     as_parts,
     camel,
     clean_json,
@@ -26,8 +28,8 @@ from agentflow.content import (
 )
 from agentflow.errors import InvalidEvent
 
-Status = Literal["ok", "error", "timeout", "cancelled", "skipped"]
-"""How an agent's turn ended. `skipped`: it never began."""
+Status = Literal["ok", "error", "timeout", "cancelled", "skipped", "paused"]
+"""How an agent's turn ended. `skipped`: it never began. `paused`: it goes on when a question is answered."""
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -98,8 +100,9 @@ class Actions(Record):
 class AgentStart(Record):
     """An agent's turn begins; again, with what went wrong, for each retry.
 
-    `own_branch`: it runs beside others of the same parent, on a branch that joins when it ends. `waited_ms`: from the
-    failure of the attempt before to this one.
+    `own_branch`: it runs beside others of the same parent, on a branch that joins when it ends. `resumed`: it goes on
+    after a pause, in the place where it was. `isolated`: it sees nothing from before its line, only what it is told.
+    `waited_ms`: from the failure of the attempt before to this one.
     """
 
     agent_name: str
@@ -107,6 +110,8 @@ class AgentStart(Record):
     attempt: int = 1
     error: ErrorInfo | None = None
     own_branch: bool = False
+    resumed: bool = False
+    isolated: bool = False
     waited_ms: float = 0.0
     extra: dict[str, Any] | None = field(default=None, kw_only=True, repr=False)
     name: ClassVar[str] = "agent_start"
@@ -147,7 +152,10 @@ class LoopIteration(Record):
 
 @dataclass(slots=True, eq=False, repr=False)
 class ScatterStart(Record):
-    """A parallel group opens: what its branches work on, and under which limits."""
+    """A parallel group opens: what its branches work on, and under which limits.
+
+    `alone`: they see nothing of the talk before them, only what each is told.
+    """
 
     agent_name: str
     num_agents: int
@@ -155,6 +163,7 @@ class ScatterStart(Record):
     task: str = ""
     timeout_per_agent: float | None = None
     max_concurrency: int | None = None
+    alone: bool = False
     extra: dict[str, Any] | None = field(default=None, kw_only=True, repr=False)
     name: ClassVar[str] = "scatter_start"
 
@@ -176,6 +185,10 @@ class AgentParallelComplete(AgentComplete):
     name: ClassVar[str] = "agent_parallel_complete"
 
 
+EVERY_BRANCH = "*"
+"""Stands for all branches of a group in the list of those that are hidden."""
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class GatherComplete(Record):
     """A parallel group has ended, and what it said can be seen by whatever follows it.
@@ -185,7 +198,8 @@ class GatherComplete(Record):
         total_time_ms: Wall time of the group.
         gathered_results: Names of the branches that succeeded, in declaration order.
         outcomes: Name to outcome, in declaration order.
-        hidden: Branches (dotted) that lost a race: their words stay in the log and out of prompts.
+        hidden: Branches (dotted) that lost a race: their words stay in the log and out of prompts. `*` is all of them:
+            who directed them says what came of it.
         reason: Why the group ended early, where it did.
     """
 
@@ -217,13 +231,22 @@ class SynthesisStart(Record):
 
 @dataclass(slots=True, eq=False, repr=False)
 class SynthesisComplete(Record):
-    """The gathered results have been made one."""
+    """The gathered results have been made one.
+
+    Attributes:
+        agreement: The share of the answers that agree with the one that was chosen.
+        quality: What a metric or a judge of quality gave.
+        saved_calls: Branches that were cut short, or never started, because enough was known.
+    """
 
     agent_name: str
     aggregation_strategy: str
     input_results_count: int = 0
     final_result_summary: str = ""
     synthesis_time_ms: float = 0.0
+    agreement: float | None = None
+    quality: float | None = None
+    saved_calls: int = 0
     extra: dict[str, Any] | None = field(default=None, kw_only=True, repr=False)
     name: ClassVar[str] = "synthesis_complete"
 
@@ -336,7 +359,9 @@ class Event(BaseModel):
         parts: The content. A string or a list of strings is taken as text.
         partial: A streamed piece; delivered, never stored. `response_id` ties it to its final event.
         actions: State written, escalation, transfer; `None` when it does nothing but speak.
+        finish_reason: Why the model that said it stopped: `stop`, `tool_calls`, `max_tokens` (it was cut off), ...
         lifecycle: Set on events that tell of the run itself; they never enter a prompt.
+        long_running_tool_ids: The calls in it whose answer may come in a later message: questions to people among them.
 
     JSON (`to_json`, `from_json`) has ADK's camelCase names, leaves defaults out, and keeps unknown fields.
     """
@@ -366,7 +391,9 @@ class Event(BaseModel):
     actions: Annotated[Actions | None, *_record(Actions)] = None
     usage: Annotated[Usage | None, *_record(Usage)] = None
     error: Annotated[ErrorInfo | None, *_record(ErrorInfo)] = None
+    finish_reason: str | None = None
     lifecycle: Annotated[Lifecycle | None, *_lifecycle] = None
+    long_running_tool_ids: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -375,6 +402,20 @@ class Event(BaseModel):
         if len(parts) == 1 and type(parts[0]) is Text:
             return parts[0].text
         return "".join(part.text for part in parts if type(part) is Text)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it ends what its author has to say for now: no piece, and no tool call or result that others follow.
+
+        A result that no model reads is final, and so is a question to people.
+
+        Source: adk-go `session/session.go`, `IsFinalResponse`.
+        """
+        if self.partial or self.lifecycle is not None:
+            return False
+        if self.long_running_tool_ids or (self.actions is not None and self.actions.skip_summarization):
+            return True
+        return not any(type(part) in (ToolCall, ToolResult) for part in self.parts)
 
     @property
     def segments(self) -> tuple[str, ...]:

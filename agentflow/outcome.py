@@ -5,6 +5,7 @@ from typing import Any
 
 from agentflow.content import Data
 from agentflow.events import Event, Status, Usage
+from agentflow.questions import Question
 
 
 @dataclass(slots=True, kw_only=True)
@@ -14,11 +15,12 @@ class Outcome:
     Attributes:
         agent: The agent's name.
         branch: Its branch, dotted.
-        status: `ok`, `error`, `timeout`, `cancelled` or `skipped` (it never began).
+        status: `ok`, `error`, `timeout`, `cancelled`, `skipped` (it never began) or `paused`.
         said: The last event with content that it, or who it directed, stored; for a Parallel, its branches' outcomes.
         error: What went wrong.
         duration: Seconds.
         usage: What models charged for it, its sub-agents included.
+        pending: The questions that it waits for, where it is paused.
     """
 
     agent: str
@@ -28,6 +30,7 @@ class Outcome:
     error: BaseException | None = None
     duration: float = 0.0
     usage: Usage | None = None
+    pending: tuple[Question, ...] = ()
 
     @property
     def ok(self) -> bool:

@@ -17,11 +17,12 @@ from agentflow.core import InvocationContext
 from agentflow.errors import ConfigError
 from agentflow.events import Event, Usage
 from agentflow.outcome import Outcome
+from agentflow.questions import Question
 from agentflow.services.sessions import SessionKey
 
 logger = logging.getLogger(__name__)
 
-RunStatus = Literal["pending", "running", "ok", "error", "cancelled"]
+RunStatus = Literal["pending", "running", "ok", "error", "cancelled", "paused"]
 OnConsumerGone = Literal["cancel", "detach", "drain"]
 
 
@@ -30,7 +31,7 @@ class RunResult:
     """What came of a run.
 
     Attributes:
-        status: `ok`, `error` or `cancelled`.
+        status: `ok`, `error`, `cancelled` or `paused`.
         text: The last words; see `Outcome.text`. Of a run that didn't end well, what it had said.
         output: The last structured value, else the text.
         outcomes: How each branch ended, by its dotted name.
@@ -38,6 +39,7 @@ class RunResult:
         error: What went wrong.
         reason: Why it was cancelled.
         duration: Seconds.
+        pending: The questions that it waits for, where it is paused; see `Runner.run(answers=...)`.
     """
 
     status: RunStatus
@@ -48,6 +50,7 @@ class RunResult:
     error: BaseException | None
     reason: str
     duration: float
+    pending: tuple[Question, ...] = ()
 
 
 class Live:
@@ -67,6 +70,7 @@ class Live:
         self.span: Span = INVALID_SPAN
         self.root: InvocationContext | None = None
         self.began = invocation.now()
+        self.pending: tuple[Question, ...] = ()
         self.detached = False
         self.attached = True
 

@@ -6,7 +6,7 @@ import time as _time
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -16,16 +16,22 @@ from anyio.abc import TaskGroup
 from agentflow import tracing
 from agentflow._hooks import Hooks, call_hook, plugin_name
 from agentflow._invocation import Invocation, Place, Scheduler
+from agentflow._resources import Resources
 from agentflow._streams import Channel, Loop, running_loop
 from agentflow._sync import SyncRun
 from agentflow._turn import Services, as_event, take_turn
-from agentflow.content import Part, UserContent, as_parts
+from agentflow.content import Part, ToolResult, UserContent, as_parts
 from agentflow.core import Agent, InvocationContext, Plugin
-from agentflow.errors import CommitUnknown, ConfigError, PluginError, RunNotFound, SessionBusy
+from agentflow.errors import AnswerRefused, CommitUnknown, ConfigError, PluginError, RunNotFound, SessionBusy
 from agentflow.events import Actions, AgentStart, Event, build_event, event_form
+from agentflow.history import Histories
+from agentflow.journal import Journal, check_answers
+from agentflow.models.base import Model
+from agentflow.models.registry import resolve_model
 from agentflow.outcome import Outcome
 from agentflow.policies import Limits, seconds
-from agentflow.run import Live, OnConsumerGone, Run, RunResult, end_runs
+from agentflow.questions import Paused
+from agentflow.run import Live, OnConsumerGone, Run, RunResult, RunStatus, end_runs
 from agentflow.services.artifacts import ArtifactService
 from agentflow.services.inmemory import (
     InMemoryArtifactService,
@@ -97,6 +103,7 @@ class Runner:
         artifacts: Where files are stored; by default in memory.
         memory: What is remembered across sessions; by default in memory.
         plugins: Who watches and steps in, in order.
+        model: What agents think with that have no model, nor an agent above them that has one: a `Model` or a name.
         limits: What each run may spend; `run(limits=...)` overrides it.
         teardown_timeout: Seconds that a cancelled run has to end before the agents that refuse are reported by name.
         max_event_bytes: Size limit of one event as JSON.
@@ -122,6 +129,7 @@ class Runner:
         artifacts: ArtifactService | None = None,
         memory: MemoryService | None = None,
         plugins: Sequence[Plugin] = (),
+        model: Model | str | None = None,
         limits: Limits | None = None,
         teardown_timeout: float = 5.0,
         max_event_bytes: int = 16 * 1024 * 1024,
@@ -157,7 +165,14 @@ class Runner:
         made: list[SessionService | ArtifactService | MemoryService] = [self.sessions, self.artifacts, self.memory]
         self._own = [own for own, other in zip(made, given, strict=True) if other is None]
         self._hooks = Hooks(plugins, Plugin)
-        self._services = Services(self.artifacts, self.memory, self._hooks)
+        self._resources = Resources()
+        self._services = Services(
+            self.artifacts,
+            self.memory,
+            self._hooks,
+            self._resources,
+            resolve_model(model) if model is not None else None,
+        )
         self._max_event_bytes = max_event_bytes
         self._visibility = visibility
         self._on_exit = on_exit
@@ -169,6 +184,7 @@ class Runner:
         self._loop: Loop | None = None
         self._tracing: tracing.Tracing | None = None
         self._turns = _turns.setdefault(self.sessions, _Turns())
+        self._histories = Histories()
         self._live: dict[str, Live] = {}
         self._kept: OrderedDict[str, Live] = OrderedDict()
 
@@ -178,6 +194,7 @@ class Runner:
         tasks = anyio.create_task_group()
         await tasks.__aenter__()
         self._tasks, self._loop = tasks, running_loop()
+        self._resources.begin(tasks, copy_context())
         return self
 
     async def __aexit__(
@@ -193,6 +210,8 @@ class Runner:
             for live in lives:
                 if not live.attached:
                     live.invocation.channel.stop_reading()
+        if lives or self._resources.any:
+            tasks.start_soon(self._end_resources, lives)
         # The group must see a cancellation; of other errors it would make a group of one.
         seen = (kind, error, trace) if isinstance(error, anyio.get_cancelled_exc_class()) else (None, None, None)
         try:
@@ -202,6 +221,12 @@ class Runner:
         finally:
             with anyio.CancelScope(shield=True):
                 await self._close()  # noqa: ASYNC102 - bounded, plugin by plugin
+
+    async def _end_resources(self, lives: Sequence[Live]) -> None:
+        """Close what agents had opened, when no run can need it any more."""
+        for live in lives:
+            await live.done.wait()
+        await self._resources.end(self.teardown_timeout)
 
     async def _close(self) -> None:
         failures = []
@@ -213,6 +238,10 @@ class Runner:
                     failures.append((plugin, raised))
             if scope.cancelled_caught:
                 logger.error("plugin %r was not closed within %g s", plugin_name(plugin), self.teardown_timeout)
+        for model in self._services.held:
+            with anyio.move_on_after(self.teardown_timeout):
+                await model.__aexit__(None, None, None)
+        self._services.held.clear()
         for service in self._own:
             await service.aclose()
         for plugin, failure in failures:
@@ -227,9 +256,11 @@ class Runner:
         session_id: str | None = None,
         state: Mapping[str, Any] | None = None,
         lookahead: int = 0,
+        stream: bool = True,
         limits: Limits | None = None,
         on_busy: OnBusy = "wait",
         on_consumer_gone: OnConsumerGone = "cancel",
+        answers: Mapping[str, Any] | None = None,
     ) -> Run:
         """A run, to be entered: `async with runner.run("...") as run`.
 
@@ -240,14 +271,18 @@ class Runner:
             state: Written to the session with the user's message.
             lookahead: How many events each branch may be ahead of the reader. 0 is lock-step: an agent goes on when
                 its event has been read and the next one asked for.
+            stream: Whether models' answers come in pieces (partial events) before they come as a whole.
             limits: What this run may spend.
             on_busy: When another run holds the session: `"wait"` for it, or `"reject"` with `SessionBusy`.
             on_consumer_gone: When the block is left early: `"cancel"` the run, `"detach"` (it goes on in the Runner;
                 see `attach`), or `"drain"` (the block is left when it has ended).
+            answers: To the questions of a paused run of the session, by their ids: that run goes on, under its own id.
+                Tool results in `message` are answers too.
 
         Raises:
             ConfigError: A setting can't work. On entering: the Runner is not entered.
             SessionBusy: On entering; nothing is stored.
+            AnswerRefused: On entering; nothing is stored. Nobody asked that, or waits for it, or it doesn't fit.
         """
         try:
             parts = as_parts(message)
@@ -266,12 +301,15 @@ class Runner:
             await turns.take(key, token, on_busy)
             try:
                 self._running_group()  # it may have ended while this one waited
+                told, journal = await self._read_answers(key, answers or {}, parts)
                 session = await self.sessions.get(key, recent=0) if session_id is not None else None
                 session = session or await self.sessions.create(*key)
-                live = self._make(key, dict(session.state), lookahead, limits or self.limits, on_consumer_gone)
+                live = self._make(
+                    key, dict(session.state), lookahead, stream, limits or self.limits, on_consumer_gone, journal
+                )
                 self._live[live.invocation.id] = live
                 self._running_group().start_soon(
-                    self._host, live, turns, parts, dict(state or {}), name=f"agentflow run {live.invocation.id}"
+                    self._host, live, turns, told, dict(state or {}), name=f"agentflow run {live.invocation.id}"
                 )
             except BaseException:
                 turns.give(key)
@@ -288,6 +326,7 @@ class Runner:
         session_id: str | None = None,
         state: Mapping[str, Any] | None = None,
         lookahead: int = 0,
+        stream: bool = True,
         limits: Limits | None = None,
         backend: Literal["asyncio", "trio"] = "asyncio",
     ) -> SyncRun:
@@ -301,10 +340,19 @@ class Runner:
             session_id: See `run`.
             state: See `run`.
             lookahead: See `run`.
+            stream: See `run`.
             limits: See `run`.
             backend: Which event loop it runs on.
         """
-        run = self.run(message, user_id=user_id, session_id=session_id, state=state, lookahead=lookahead, limits=limits)
+        run = self.run(
+            message,
+            user_id=user_id,
+            session_id=session_id,
+            state=state,
+            lookahead=lookahead,
+            stream=stream,
+            limits=limits,
+        )
         return SyncRun(self, lambda: run, backend)
 
     def attach(self, run_id: str, *, after: int = 0) -> Run:
@@ -340,20 +388,40 @@ class Runner:
 
         return Run(start)
 
+    async def _read_answers(
+        self, key: SessionKey, answers: Mapping[str, Any], parts: tuple[Part, ...]
+    ) -> tuple[tuple[Part, ...], Journal | None]:
+        """The message with the answers in it, and the run that waits for them, if one does."""
+        if not answers and not any(type(part) is ToolResult for part in parts):
+            return parts, None
+        session = await self.sessions.get(key)
+        results, journal = check_answers(session.events if session is not None else [], answers, parts)
+        past = journal.root if journal is not None else None
+        if past is not None and (past.path.split(".")[0] != self.agent.name or not self.agent.find_agent(past.agent)):
+            raise AnswerRefused(f"these answers are for agent {past.path!r}; this Runner's is {self.agent.name!r}")
+        return (*(part for part in parts if type(part) is not ToolResult), *results), journal
+
     def _running_group(self) -> TaskGroup:
         if self._tasks is None:
             raise ConfigError("enter the Runner first: async with Runner(agent) as runner (or use runner.run_sync)")
         return self._tasks
 
     def _make(
-        self, key: SessionKey, state: dict[str, Any], lookahead: int, limits: Limits, policy: OnConsumerGone
+        self,
+        key: SessionKey,
+        state: dict[str, Any],
+        lookahead: int,
+        stream: bool,
+        limits: Limits,
+        policy: OnConsumerGone,
+        journal: Journal | None,
     ) -> Live:
         if self._tracing is None and (tracing.enabled() or tracing.metering()):
             self._tracing = tracing.Tracing()
         loop = self._loop
         assert loop is not None
         run = Invocation(
-            id=self._new_id(),
+            id=self._new_id() if journal is None else journal.run_id,
             key=key,
             sessions=self.sessions,
             channel=Channel(loop.new_ticket),
@@ -361,14 +429,18 @@ class Runner:
             time=self._time,
             limits=limits,
             lookahead=lookahead,
+            stream=stream,
             max_event_bytes=self._max_event_bytes,
             visibility=self._visibility,
             seed=self._seed,
             tracing=self._tracing,
             scheduler=self._scheduler,
+            histories=self._histories,
             on_event=self._on_event if self._hooks.having("on_event") else None,
         )
         run.state = state
+        if journal is not None:
+            run.go_on(journal)
         live = Live(run, loop, policy, self.teardown_timeout)
         if run.tracing is not None:
             live.span = run.tracing.start_run(self.app_name, run.id, key.session_id, key.user_id)
@@ -385,11 +457,11 @@ class Runner:
                 if run.limits.seconds is not None:
                     live.scope.deadline = run.ends
                 if run.tracing is None:
-                    await self._work(live, root, parts, state)
+                    status = await self._work(live, root, parts, state)
                 else:
                     with tracing.current(live.span):
-                        await self._work(live, root, parts, state)
-                live.status = "ok"
+                        status = await self._work(live, root, parts, state)
+                live.status = status
         except Exception as error:
             live.error = error
         except BaseExceptionGroup as group:  # noqa: ASYNC103 - trio: failures beside cancellations; both go their way
@@ -407,27 +479,48 @@ class Runner:
             turns.give(run.key)
             live.done.set()
 
-    async def _work(self, live: Live, root: InvocationContext, parts: tuple[Part, ...], state: dict[str, Any]) -> None:
+    async def _work(
+        self, live: Live, root: InvocationContext, parts: tuple[Part, ...], state: dict[str, Any]
+    ) -> RunStatus:
         run, hooks = live.invocation, self._hooks
-        run.user_content = parts
-        if hooks.plugins:
-            replaced = await hooks.first("on_user_message", root, parts)
-            if replaced is not None:
-                run.user_content = parts = as_parts(replaced)
+        if run.journal is None:
+            run.user_content = parts
+        replaced = await hooks.first("on_user_message", root, parts) if hooks.plugins else None
+        if replaced is not None:
+            parts = as_parts(replaced)
+            if run.journal is None:
+                run.user_content = parts
         if run.tracing is not None:
             run.tracing.input(live.span, root.user_text)
         if parts or state:
             event = build_event(event_form(run.id, "user", "", "", None), run.new_id(), run.time(), parts)
             event.__dict__["actions"] = Actions(state) if state else None
             run.clean(event, "")
-            run.user_content = event.parts
+            if run.journal is None:
+                run.user_content = event.parts
             run.spent.events -= 1
             await run.commit(root._place, event, push=False)
         reply = await hooks.first("before_run", root) if hooks.plugins else None
         if reply is not None:
             await root.emit(as_event(root, reply, "before_run"))
-        else:
-            await take_turn(root, AgentStart(self.agent.name, type(self.agent).__name__))
+            return "ok"
+        agent = await self._who_answers(root)
+        ctx = root if agent is self.agent else root.stand_in(agent)
+        try:
+            await take_turn(ctx, AgentStart(agent.name, type(agent).__name__, resumed=run.journal is not None))
+        except Paused as pause:
+            live.pending = pause.questions
+            return "paused"
+        return "ok"
+
+    async def _who_answers(self, root: InvocationContext) -> Agent:
+        """Who takes the turn: the root, unless another agent of its tree has the floor, or goes on after a pause."""
+        journal = root._run.journal
+        if journal is not None and journal.root is not None:
+            agent: Agent | None = self.agent.find_agent(journal.root.agent)
+            assert agent is not None  # `_read_answers` has seen to that
+            return agent
+        return await self.agent.who_answers(root) if self.agent.shares_floor else self.agent
 
     async def _last_words(self, live: Live, root: InvocationContext) -> None:
         """Commit what was deferred and let plugins know; shielded, each plugin within its time."""
@@ -457,7 +550,7 @@ class Runner:
             live.error = run.out_of("seconds", Place(()), self.agent.name)
         if live.error is not None:
             live.status = "error"
-        elif live.status != "ok":
+        elif live.status not in ("ok", "paused"):
             live.status = "cancelled"
             run.reason = run.reason or "cancelled from outside"
         said = Outcome(agent=self.agent.name, branch="", status="ok", said=root._said)
@@ -470,6 +563,7 @@ class Runner:
             error=live.error,
             reason=run.reason if live.status == "cancelled" else "",
             duration=run.spent.seconds,
+            pending=live.pending,
         )
         if run.tracing is not None:
             run.tracing.end(

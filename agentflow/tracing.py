@@ -35,6 +35,12 @@ INPUT_MESSAGES = "gen_ai.input.messages"
 OUTPUT_MESSAGES = "gen_ai.output.messages"
 INPUT_TOKENS = "gen_ai.usage.input_tokens"
 OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+TOOL_NAME = "gen_ai.tool.name"
+TOOL_TYPE = "gen_ai.tool.type"
+TOOL_DESCRIPTION = "gen_ai.tool.description"
+TOOL_CALL_ID = "gen_ai.tool.call.id"
+TOOL_ARGUMENTS = "gen_ai.tool.call.arguments"
+TOOL_RESULT = "gen_ai.tool.call.result"
 ERROR_TYPE = "error.type"
 INVOCATION_ID = "agentflow.invocation.id"
 APP_NAME = "agentflow.app.name"
@@ -77,6 +83,15 @@ _AGENT_BUCKETS = [0.1 * 2**n for n in range(13)]
 _CLIENT_BUCKETS = [0.01 * 2**n for n in range(14)]
 _TOKEN_BUCKETS = [4**n for n in range(14)]
 _WORKFLOW_BUCKETS = [1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200]
+_SHARES = [n / 10 for n in range(1, 11)]
+_PATTERN_METRICS: list[tuple[str, str, str, str, list[float]]] = [
+    ("speedup", "speedup", "1", "Work of a pattern's branches by its wall time", [1, 2, 3, 5, 8, 13, 21, 34, 55, 89]),
+    ("agreement", "agreement", "1", "Share of the answers that agree with the chosen one", _SHARES),
+    ("quality", "quality", "1", "How good a metric or a judge found a pattern's answer", _SHARES),
+    ("queue_seconds", "queue.duration", "s", "Time that a pattern's branches waited for room", _AGENT_BUCKETS),
+    ("synthesis_seconds", "synthesis.duration", "s", "Time that an aggregator took", _AGENT_BUCKETS),
+    ("wall_seconds", "scatter.duration", "s", "Time until a pattern's branches had answered", _AGENT_BUCKETS),
+]
 _TOLD = "_agentflow_trace"
 """Where an exception keeps the trace that has recorded it, so that the spans above the one it came from don't again."""
 
@@ -170,6 +185,10 @@ class Tracing:
             "agentflow.branch.queue.duration", "s", "Time a branch waited for its turn",
             explicit_bucket_boundaries_advisory=_AGENT_BUCKETS,
         )  # fmt: skip
+        self._tools = meter.create_histogram(
+            "gen_ai.execute_tool.duration", "s", "Duration of a tool call",
+            explicit_bucket_boundaries_advisory=_CLIENT_BUCKETS,
+        )  # fmt: skip
         self._calls = meter.create_histogram(
             "gen_ai.client.operation.duration", "s", "Duration of a model call",
             explicit_bucket_boundaries_advisory=_CLIENT_BUCKETS,
@@ -186,6 +205,17 @@ class Tracing:
             "agentflow.model.queue.duration", "s", "Time a model call waited for its turn",
             explicit_bucket_boundaries_advisory=_CLIENT_BUCKETS,
         )  # fmt: skip
+        self._patterns = {
+            name: meter.create_histogram(
+                f"agentflow.pattern.{key}", unit, what, explicit_bucket_boundaries_advisory=steps
+            )
+            for name, key, unit, what, steps in _PATTERN_METRICS
+        }
+        self._saved = meter.create_counter("agentflow.pattern.saved_calls", "1", "Branches that a pattern didn't need")
+        self._branch_tokens = meter.create_histogram(
+            "agentflow.branch.tokens", "{token}", "Tokens of a pattern's branch"
+        )
+        self._branch_cost = meter.create_histogram("agentflow.branch.cost", "{USD}", "Cost of a pattern's branch")
         self.captures = os.environ.get(CAPTURE, "").strip().lower() in ("true", "span_only", "span_and_event")
 
     def start_run(self, app_name: str, invocation_id: str, session_id: str, user_id: str) -> Span:
@@ -281,6 +311,41 @@ class Tracing:
                 ATTEMPT_FAILED, {ATTEMPT: attempt, ERROR_TYPE: _type_of(error), EXCEPTION_MESSAGE: _words(error)}
             )
 
+    def start_tool(
+        self, *, tool: str, description: str, call_id: str, agent: str, parent: Span, args: Mapping[str, Any]
+    ) -> Span:
+        """The span of a tool call; agents that the tool runs are below it."""
+        attributes: dict[str, Any] = {
+            OPERATION: "execute_tool",
+            TOOL_NAME: tool,
+            TOOL_TYPE: "function",
+            TOOL_CALL_ID: call_id,
+            AGENT_NAME: agent,
+        }
+        if description:
+            attributes[TOOL_DESCRIPTION] = description
+        if self.captures:
+            attributes[TOOL_ARGUMENTS] = _json(args)
+        return self._tracer.start_span(f"execute_tool {tool}", context=_below(parent), attributes=attributes)
+
+    def end_tool(
+        self, span: Span, *, tool: str, outcome: str, duration: float, error: Exception | None, result: Any
+    ) -> None:
+        """Close the span of a tool call. An error that the model is told is one; a cancellation and a pause aren't."""
+        try:
+            if span.is_recording():
+                span.set_attribute(OUTCOME, outcome)
+                if self.captures and result is not None:
+                    span.set_attribute(TOOL_RESULT, _json(result))
+                if error is not None:
+                    _fail(span, error)
+        finally:
+            span.end()
+        labels = {TOOL_NAME: tool, OUTCOME: outcome}
+        if error is not None:
+            labels[ERROR_TYPE] = _type_of(error)
+        self._tools.record(duration, labels, trace.set_span_in_context(span))
+
     def start_chat(self, parent: Span, attributes: Mapping[str, Any]) -> Span:
         """The span of a model call, a child of its agent's: provider and model are among its first attributes."""
         return self._tracer.start_span(
@@ -347,6 +412,24 @@ class Tracing:
         span.end(ended_ns)
         self._queue.record(max(0, ended_ns - started_ns) / 1e9, {AGENT_NAME: name}, trace.set_span_in_context(span))
 
+    def pattern(
+        self, span: Span, name: str, metrics: Mapping[str, Any], branches: Mapping[str, tuple[int, float]]
+    ) -> None:
+        """What came of a pattern's turn: on its span, and as metrics; `branches` are tokens and cost of each."""
+        labels, context = {WORKFLOW_NAME: name}, trace.set_span_in_context(span)
+        for key, value in metrics.items():
+            if value is not None and span.is_recording():
+                span.set_attribute(f"agentflow.pattern.{key}", value)
+            if value is not None and key in self._patterns:
+                self._patterns[key].record(value, labels, context)
+        self._saved.add(metrics["saved_calls"], labels, context)
+        for branch, (tokens, cost) in branches.items():
+            own = {**labels, BRANCH: branch}
+            if tokens:
+                self._branch_tokens.record(tokens, own, context)
+            if cost:
+                self._branch_cost.record(cost, own, context)
+
     def input(self, span: Span, text: str) -> None:
         """Put the user's words on the span, where content is captured."""
         if self.captures and text and span.is_recording():
@@ -391,6 +474,10 @@ def _told(error: BaseException, trace_id: int) -> bool:
     if vars(error).get(_TOLD) == trace_id:
         return True
     return isinstance(error, BaseExceptionGroup) and all(_told(inner, trace_id) for inner in error.exceptions)
+
+
+def _json(value: Any) -> str:
+    return clean_text(json.dumps(value, default=str, ensure_ascii=False))
 
 
 def _message(role: str, text: str) -> str:

@@ -8,20 +8,20 @@ from typing import Literal
 
 import anyio
 
-import agentflow
 from agentflow import (
     Agent,
     Event,
     FunctionAgent,
     InMemorySessionService,
     InvocationContext,
+    LlmAgent,
     ParallelAgent,
     Runner,
     SequentialAgent,
     SessionKey,
 )
 from benchmarks.backends import run_on
-from benchmarks.measure import Sample, StopWatch, Unavailable, median_of, sample, sample_sync, settle
+from benchmarks.measure import Sample, StopWatch, median_of, sample, sample_sync, settle
 from benchmarks.memory import Meter
 
 Style = Literal["emit", "yield"]
@@ -324,10 +324,7 @@ def build(*, kind: Literal["custom", "tree", "llm"], count: int) -> Sample:
         return count // 11 * 11
 
     def llm() -> int:
-        llm_agent = getattr(agentflow, "LlmAgent", None)
-        if llm_agent is None:
-            raise Unavailable("there is no LlmAgent yet")
-        agents = [llm_agent(f"a{n}", model="none", instruction="Be brief.") for n in range(count)]
+        agents = [LlmAgent(f"a{n}", model="claude-opus-5-5", instruction="Be brief.") for n in range(count)]
         return len(agents)
 
     return sample_sync({"custom": custom, "tree": tree, "llm": llm}[kind])

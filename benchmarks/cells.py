@@ -65,6 +65,7 @@ def catalogue(backends: list[str], peers: Path | None, *, quick: bool = False) -
             cells += _stopping(backend, (100,) if quick else (100, 1000))
             cells += _growth(backend, quick=quick)
             cells += _live(backend, 1_000 if quick else 10_000)
+            cells += _thinking(backend, quick=quick)
     cells += _imports()
     cells += _building()
     if peers is not None:
@@ -182,6 +183,30 @@ def _live(backend: str, branches: int) -> Iterator[Cell]:
         yield _ours("live", shape, backend=backend, name=f"agentflow, {how}", against=f"floor, {how}", **more)
 
 
+def _thinking(backend: str, *, quick: bool) -> Iterator[Cell]:
+    def cell(function: str, group: str, name: str, against: str | None = None, **more: Any) -> Cell:
+        unit, metric = more.pop("unit"), more.pop("metric", "cpu")
+        return Cell(
+            module="benchmarks.llm", function=function, params={**more, "backend": backend}, backend=backend,
+            group=group, name=name, against=against, unit=unit, metric=metric,
+        )  # fmt: skip
+
+    yield cell("bare", "2,000 pieces", "floor", count=2_000, unit="piece")
+    yield cell("pieces", "2,000 pieces", "agentflow", "floor", count=2_000, unit="piece")
+    yield cell("turn", "a turn", "agentflow", "google-adk", runs=200, unit="turn")
+    for how, history, claude in (
+        ("whole", None, False),
+        ("last 5 turns", 5, False),
+        ("whole, Claude's SDK", None, True),
+    ):
+        for turns in (20, 200) if quick else (20, 1000):
+            shape = {"turns": turns, "history": history, "claude": claude, "unit": "turn"}
+            yield cell("session", "a long session", f"turn {turns}, {how}", f"turn 20, {how}", **shape)
+    for agents in (100, 1000):
+        group = f"{agents:,} think 50 ms"
+        yield cell("crowd", group, "agentflow", agents=agents, seconds=0.05, unit="run", metric="wall")
+
+
 def _imports() -> Iterator[Cell]:
     for name, statement in (
         ("floor", IMPORT_FLOOR),
@@ -210,6 +235,10 @@ def _building() -> Iterator[Cell]:
             against="google-adk",
             unit="agent",
         )
+    yield Cell(
+        module="benchmarks.llm", function="build", params={"count": 220}, group="build llm with a tool",
+        name="agentflow", against="google-adk", unit="agent",
+    )  # fmt: skip
 
 
 def _peer(peer: str, directory: Path, *, quick: bool) -> Iterator[Cell]:
@@ -237,7 +266,8 @@ def _peer(peer: str, directory: Path, *, quick: bool) -> Iterator[Cell]:
         **common,
     )
     if peer == "google-adk":
-        for kind in ("custom", "tree", "llm"):
+        for kind in ("custom", "tree", "llm", "llm with a tool"):
             yield Cell(
                 function="build", params={"kind": kind, "count": 220}, group=f"build {kind}", unit="agent", **common
             )
+        yield Cell(function="turn", params={"runs": 50}, group="a turn", unit="turn", **common)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from benchmarks.cells import LENGTHS, STORED
 from benchmarks.rounds import Results, Spread
@@ -58,7 +59,7 @@ def _targets() -> Iterator[Target]:
             f"{group}, lookahead=64, x floor", _within(group, "agentflow, lookahead=64", "floor"), must, goal, 0.21
         )
     yield Target("W2, x strands", _within("W2", "agentflow", "strands-agents"), 1.1, 0.7)
-    yield Target("1,000 x 50 ms, wall, x ideal", _ideal_wait, 1.8)
+    yield Target("1,000 x 50 ms, wall, x ideal", partial(_ideal_wait, "1,000 x 50 ms"), 1.8)
     yield Target("event at depth 16, x depth 1", _within("depth", "depth 16", "depth 1"), 1.1)
     few, many = STORED
     yield Target(
@@ -73,7 +74,15 @@ def _targets() -> Iterator[Target]:
     )
     yield Target("a run's events, exponent (linear: 1)", _exponent, 1.05)
     yield Target("10,000 live branches, memory, x bare tasks", _live, 1.6)
-    for kind in ("custom", "tree", "llm"):
+    yield Target("2,000 pieces, x bare", _within("2,000 pieces", "agentflow", "floor"), 2.3, moonshot=1.8)
+    yield Target("a turn of an LlmAgent, x google-adk", _within("a turn", "agentflow", "google-adk"), 0.25)
+    bounded = _within("a long session", "turn 1000, last 5 turns", "turn 20, last 5 turns")
+    yield Target("turn 1,000, bounded, x turn 20", bounded, 1.2)
+    yield Target("turn 1,000, whole, ms", _milliseconds("a long session", "turn 1000, whole"), 2.5)
+    for agents, must in ((100, 1.2), (1000, 2.5)):
+        group = f"{agents:,} think 50 ms"
+        yield Target(f"{group}, wall, x ideal", partial(_ideal_wait, group), must)
+    for kind in ("custom", "tree", "llm", "llm with a tool"):
         yield Target(f"build {kind}, x google-adk", _within(f"build {kind}", "agentflow", "google-adk"), 1.0)
     yield Target("import, x pydantic + anyio + opentelemetry.trace", _within("import", "agentflow", "floor"), 1.3)
     yield Target("import of what a program uses, x the same", _within("import", "agentflow, used", "floor"), 1.3)
@@ -109,8 +118,18 @@ def _slowest_stop(group: str, metric: str) -> Measure:
     return measure
 
 
-def _ideal_wait(results: Results) -> Spread | None:
-    walls = results.values(_key("1,000 x 50 ms", "agentflow", "asyncio"), "wall")
+def _milliseconds(group: str, name: str) -> Measure:
+    """What one unit costs, where nothing here can be compared with it."""
+
+    def measure(results: Results) -> Spread | None:
+        values = results.values(_key(group, name, "asyncio"), "cpu")
+        return Spread.of([value * 1000 for value in values]) if values else None
+
+    return measure
+
+
+def _ideal_wait(group: str, results: Results) -> Spread | None:
+    walls = results.values(_key(group, "agentflow", "asyncio"), "wall")
     return Spread.of([wall / 0.05 for wall in walls]) if walls else None
 
 

@@ -3,11 +3,14 @@
 import functools
 import inspect
 import logging
+import os
 from collections.abc import Awaitable, Callable, Generator, Iterator
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
+
+os.environ["AGENTFLOW_ALLOW_MODEL_REQUESTS"] = "0"  # no test asks a real model, however it comes to that
 
 
 @pytest.fixture(scope="module", params=["asyncio", "trio"])

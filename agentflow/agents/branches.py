@@ -20,8 +20,9 @@ from agentflow._turn import outcome_of, take_turn
 from agentflow.content import UserContent
 from agentflow.core import Agent, InvocationContext
 from agentflow.errors import ConfigError, LimitExceeded, PluginError, ServiceError
-from agentflow.events import Actions, AgentParallelStart, Event, GatherComplete, ScatterStart
+from agentflow.events import EVERY_BRANCH, Actions, AgentParallelStart, Event, GatherComplete, ScatterStart
 from agentflow.outcome import Outcome
+from agentflow.questions import Paused, pause_in
 from agentflow.state import Group, OnConflict, reducing
 
 FATAL = (LimitExceeded, PluginError, ServiceError)
@@ -91,6 +92,8 @@ class Branches:
         watchers: Told of each event of a branch.
         keep: Whether outcomes are kept until the end. If not, a branch is forgotten when `next` has given it, so a
             group of any size takes the memory of those at work; the event that closes it then only counts.
+        alone: Branches see nothing of the talk before them, only what each is told.
+        private: What branches say is hidden from what follows; who directs says what came of it.
     """
 
     def __init__(
@@ -105,6 +108,8 @@ class Branches:
         on_conflict: OnConflict = "last",
         watchers: Sequence[Watcher] = (),
         keep: bool = True,
+        alone: bool = False,
+        private: bool = False,
     ) -> None:
         self.ctx = ctx
         self.name = name or ctx.agent.name
@@ -120,6 +125,8 @@ class Branches:
         self.broken: Exception | None = None  # what ended the group, if it was not a branch
         self._watchers = watchers
         self._keep = keep
+        self._alone = alone
+        self._private = private
         self._scoped = True  # each branch can be cancelled by itself
         self._names: dict[str, int] = {}
         self._waiting: list[tuple[float, int, Branch]] = []
@@ -148,13 +155,14 @@ class Branches:
         opened = ctx.lifecycle(
             ScatterStart(
                 self.name, len(names), names, summary(ctx.user_text if self.task is None else self.task), self.timeout,
-                self.max_concurrency,
+                self.max_concurrency, self._alone,
             )
         )  # fmt: skip
         closed: Event | None = None
         directing: Exception | None = None
         try:
-            await run.tell(opened, ctx, ctx._place, ctx._timers)
+            if ctx._past is None or self.name not in ctx._past.groups:  # else it has been open since before a pause
+                await run.tell(opened, ctx, ctx._place, ctx._timers)
             self._began, self._began_ns = run.now(), time.time_ns()
             self._context = copy_context()
             async with anyio.create_task_group() as self._tasks:
@@ -165,12 +173,16 @@ class Branches:
                     self.failed = True
                     self._stop_all(type(error).__name__)
             ctx.join_loops()
+            self._pause()
             actions = self.fold()
             ctx._said, ctx._links = self.results(), self._spans()
             closed = ctx.lifecycle(self._gather(ctx._said, hidden=not self.failed), actions)
             await run.tell(closed, ctx, ctx._place, ctx._timers, wait=not self.failed)
         except BaseException as error:  # noqa: ASYNC103 - raised, or what the block had raised before
             # Cancelled from outside, or the store failed: how the group ended is told with the cancelled turns.
+            pause = pause_in(error) if directing is None and not self.failed else None
+            if pause is not None:  # the group stays open until there is an answer
+                raise pause from None  # noqa: ASYNC104 - it is what was raised, perhaps in a group
             how = f"{type(error).__name__}" if isinstance(error, Exception) else "cancelled"
             self.group.reason = self.group.reason or run.why(run.now()) or how
             if opened.serial is not None and (closed is None or closed.serial is None):
@@ -299,7 +311,10 @@ class Branches:
             if branch.queued is not None:
                 self._tell_queue(branch.queued, ctx, start)
             try:
-                if branch.scope is None:
+                recalled = self._recall(branch, ctx, start)
+                if recalled is not None:
+                    outcome = recalled
+                elif branch.scope is None:
                     outcome = await take_turn(ctx, start, timeout=branch.timeout)
                 else:
                     with branch.scope:
@@ -308,6 +323,8 @@ class Branches:
                     outcome = outcome_of(ctx, None)
             except Exception as error:
                 outcome = outcome_of(ctx, error)
+            except Paused as pause:
+                outcome = outcome_of(ctx, None, pause.questions)
             except self.ctx._run.cancelled:  # noqa: ASYNC103 - raised, or the task group knows it
                 if not (self.ctx._run.stopping or tasks.cancel_scope.cancel_called):
                     raise
@@ -318,6 +335,33 @@ class Branches:
         self.ended(branch)
         if self._waiting and not self.group.reason:
             self._start(heappop(self._waiting)[2])
+
+    def _recall(self, branch: Branch, ctx: InvocationContext, start: AgentParallelStart) -> Outcome | None:
+        """What came of a branch before the run paused, if it is over; what it brought is the group's again."""
+        past = self.ctx._past
+        if past is None:
+            return None
+        for key, values in past.brought(self.name, ctx.branch).items():
+            for value in values if key in self.group.reducers else ():
+                self.group.contribute(branch.index, key, value)
+        outcome = self.ctx.recall(ctx, start)
+        if outcome is not None:
+            branch.ctx = None
+        return outcome
+
+    def _pause(self) -> None:
+        """Wait, where a branch does, for what decides the group.
+
+        Raises:
+            Paused: One does.
+        """
+        paused = [branch for branch in self.branches.values() if branch.outcome and branch.outcome.status == "paused"]
+        if self.settled or self.failed:
+            for branch in paused:
+                branch.lost = True
+        elif paused:
+            self.ctx._said = self.results()
+            raise Paused(question for branch in paused if branch.outcome for question in branch.outcome.pending)
 
     def _tell_queue(self, queued: tuple[float, int], ctx: InvocationContext, start: AgentParallelStart) -> None:
         run, (since, since_ns) = self.ctx._run, queued
@@ -332,6 +376,8 @@ class Branches:
 
     def _forget(self, branch: Branch) -> None:
         assert branch.outcome is not None
+        if branch.outcome.status == "paused":
+            return
         if self.branches.pop(branch.index, None) is not None:
             self._tally[branch.outcome.status] = self._tally.get(branch.outcome.status, 0) + 1
             if not branch.outcome.ok:
@@ -375,17 +421,19 @@ class Branches:
         return Actions(folded) if folded else None
 
     def _gather(self, results: Sequence[Outcome], *, hidden: bool) -> GatherComplete:
-        tally = {"ok": 0, "error": 0, "timeout": 0, "cancelled": 0, "skipped": 0} | self._tally
+        tally = {"ok": 0, "error": 0, "timeout": 0, "cancelled": 0, "skipped": 0, "paused": 0} | self._tally
         record = GatherComplete(self.name, self.total, reason=self.group.reason)
         for branch, outcome in zip(self.branches.values(), results, strict=True):
             status = record.outcomes[branch.name] = outcome.status
             tally[status] += 1
             if status == "ok":
                 record.gathered_results.append(branch.name)
-            if hidden and self.hides(branch, outcome):
+            if hidden and self.hides(branch, outcome) and not self._private:
                 record.hidden.append(outcome.branch)
+        if self._private:
+            record.hidden = [EVERY_BRANCH]
         record.successful, record.failed = tally["ok"], tally["error"] + tally["timeout"]
-        record.cancelled, record.skipped = tally["cancelled"], tally["skipped"]
+        record.cancelled, record.skipped = tally["cancelled"] + tally["paused"], tally["skipped"]
         record.total_time_ms = round((self.ctx._run.now() - self._began) * 1000, 3)
         return record
 

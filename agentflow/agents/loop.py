@@ -81,13 +81,16 @@ class LoopAgent(Agent):
 
     async def run(self, ctx: InvocationContext) -> None:
         """Take a turn."""
-        iteration = 0
+        past = ctx._past
+        began = past.loop if past is not None else 0  # before the run paused
+        iteration = max(0, began - 1)
         await ctx.flush()
         while iteration != self.max_iterations:
             iteration += 1
             frame = LoopFrame(self.name, ctx._loop)
             inner = ctx.within(frame, iteration)
-            await inner.tell(LoopIteration(self.name, iteration, self.max_iterations))
+            if iteration != began:
+                await inner.tell(LoopIteration(self.name, iteration, self.max_iterations))
             try:
                 for child in self.sub_agents:
                     await inner.run(child)

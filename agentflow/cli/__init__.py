@@ -8,6 +8,7 @@ from agentflow import __version__
 
 _COMMANDS = {
     "run": ("run:command", "Run an agent and watch all its branches."),
+    "batch": ("batch:command", "Run an agent on each of many inputs."),
     "demo": ("demo:command", "Analyse a text with agents in parallel."),
     "sessions": ("sessions:command", "List sessions; title, fork, rewind, delete, prune."),
     "show": ("show:command", "Show what was said in a session."),

@@ -65,7 +65,7 @@ class Form:
             kind = block["type"]
             if kind == "tool_use":
                 self.calls.append(block["id"])
-            elif kind == "server_tool_use" or kind.endswith("_tool_result"):
+            elif kind.endswith(("_tool_use", "_tool_result")):
                 self.served = True
             self.blocks.append(block)
 
@@ -220,7 +220,7 @@ def _without_half_served(forms: list[Form]) -> tuple[list[Form], bool]:
     for form in forms:
         if form.served:
             for block in form.blocks:
-                if block["type"] == "server_tool_use":
+                if block["type"].endswith("_tool_use"):
                     called.add(block["id"])
                 elif block["type"].endswith("_tool_result"):
                     answered.add(block["tool_use_id"])
@@ -244,13 +244,13 @@ def _without_half_served(forms: list[Form]) -> tuple[list[Form], bool]:
 
 
 def _is_pending(block: Block, answered: set[str]) -> bool:
-    if block["type"] != "server_tool_use" or block["id"] in answered:
+    if not block["type"].endswith("_tool_use") or block["id"] in answered:
         return False
     return "INVALID_JSON" not in block["input"]  # which was cut off in its arguments
 
 
 def _served_id(block: Block) -> str | None:
-    if block["type"] == "server_tool_use":
+    if block["type"].endswith("_tool_use"):  # `server_tool_use`, `mcp_tool_use`
         return str(block["id"])
     return str(block["tool_use_id"]) if block["type"].endswith("_tool_result") else None
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from agentflow.models._anthropic_messages import Turn, form_of
+from agentflow.models._anthropic_messages import Form, Turn, form_of
 from agentflow.models._anthropic_stream import PROVIDER
 from agentflow.models.base import Message, ModelRequest, ModelSettings, ServerTool, ToolSpec
 
@@ -91,7 +91,7 @@ def _system_and_cache(
 
 
 def _tools(params: dict[str, Any], request: ModelRequest, settings: ModelSettings, turns: list[Turn], sdk: Any) -> None:
-    tools = [_declaration(tool, sdk) for tool in request.tools if not _foreign(tool)]
+    tools = [_declaration(tool, settings, sdk) for tool in request.tools if not _foreign(tool)]
     choice = request.tool_choice
     if not tools:
         tools = [{"name": called, "input_schema": {"type": "object"}} for called in _called(turns)]
@@ -109,17 +109,21 @@ def _tools(params: dict[str, Any], request: ModelRequest, settings: ModelSetting
     params["tool_choice"] = kind
 
 
-def _declaration(tool: ToolSpec | ServerTool, sdk: Any) -> dict[str, Any]:
-    """A tool as the API declares it."""
+def _declaration(tool: ToolSpec | ServerTool, settings: ModelSettings, sdk: Any) -> dict[str, Any]:
+    """A tool as the API declares it. One of a `type` that the API knows (`memory_20250818`) needs no schema."""
     if isinstance(tool, ServerTool):
         return tool.block
-    schema = sdk.transform_schema(tool.parameters) if tool.strict else tool.parameters
+    extra = tool.extra or {}
+    if extra.get("type", "custom") != "custom":
+        return {"name": tool.name, **extra}
+    strict = tool.strict or settings.strict_tools
+    schema = sdk.transform_schema(tool.parameters) if strict else tool.parameters
     block: dict[str, Any] = {"name": tool.name, "input_schema": {"type": "object", **schema}}
     if tool.description:
         block["description"] = tool.description
-    if tool.strict:
+    if strict:
         block["strict"] = True
-    return {**block, **(tool.extra or {})}
+    return {**block, **extra}
 
 
 def _foreign(tool: ToolSpec | ServerTool) -> bool:
@@ -128,13 +132,9 @@ def _foreign(tool: ToolSpec | ServerTool) -> bool:
 
 def _called(turns: list[Turn]) -> list[str]:
     """Names of our tools that the history calls."""
-    names: dict[str, None] = {}
-    for turn in turns:
-        if turn.role == "assistant":
-            for block in turn.blocks():
-                if block["type"] == "tool_use":
-                    names[block["name"]] = None
-    return list(names)
+    forms = [item for turn in turns if turn.role == "assistant" for item in turn.items if type(item) is Form]
+    uses = [block for form in forms if form.calls for block in form.blocks if block["type"] == "tool_use"]
+    return list(dict.fromkeys(block["name"] for block in uses))
 
 
 def _thinking(params: dict[str, Any], settings: ModelSettings, turns: list[Turn]) -> None:

@@ -151,7 +151,7 @@ class Answer:
         block = dict(block)
         self.blocks.append(block)
         kind = block["type"]
-        if kind in ("tool_use", "server_tool_use"):
+        if kind.endswith("tool_use"):
             self._json[index] = []
             return _input_piece(block, "") if kind == "tool_use" else None
         if kind in ("text", "thinking"):

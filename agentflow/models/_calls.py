@@ -90,7 +90,8 @@ class Call:
         if not (error.retryable if retry.on is None else retry.covers(error)):
             return None
         if error.retry_after is None:
-            return retry.wait(self.attempts, _random)
+            rng = getattr(self.request.site, "rng", None)
+            return retry.wait(self.attempts, rng() if rng is not None else _random)
         return error.retry_after if error.retry_after <= retry.max_delay else None
 
     async def _priced(self, usage: Usage, model: str) -> Usage:

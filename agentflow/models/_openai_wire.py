@@ -52,7 +52,11 @@ def build_body(name: str, request: ModelRequest, settings: ModelSettings, *, the
         "reasoning_effort": "none" if settings.thinking is False and theirs else settings.effort,
     }
     body.update({key: value for key, value in wanted.items() if value is not None})
-    tools = [_declaration(tool) for tool in request.tools if isinstance(tool, ToolSpec)]
+    tools = [
+        _declaration(tool, strict=tool.strict or bool(settings.strict_tools))
+        for tool in request.tools
+        if isinstance(tool, ToolSpec)
+    ]
     tools += [tool.block for tool in request.tools if not isinstance(tool, ToolSpec) and tool.provider == PROVIDER]
     if tools:
         body["tools"] = tools
@@ -64,17 +68,41 @@ def build_body(name: str, request: ModelRequest, settings: ModelSettings, *, the
             body["parallel_tool_calls"] = settings.parallel_tool_calls
     schema = request.output_schema
     if schema is not None:
-        described = {"name": schema.name, "schema": schema.schema, "strict": schema.strict}
+        strictly = closed(schema.schema) if schema.strict else schema.schema
+        described = {"name": schema.name, "schema": strictly, "strict": schema.strict}
         body["response_format"] = {"type": "json_schema", "json_schema": described}
     body.update(settings.extra)
     return body
 
 
-def _declaration(tool: ToolSpec) -> dict[str, Any]:
-    function: dict[str, Any] = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
-    if tool.strict:
+def _declaration(tool: ToolSpec, *, strict: bool) -> dict[str, Any]:
+    parameters = closed(tool.parameters) if strict else tool.parameters
+    function: dict[str, Any] = {"name": tool.name, "description": tool.description, "parameters": parameters}
+    if strict:
         function["strict"] = True
     return {"type": "function", "function": {**function, **(tool.extra or {})}}
+
+
+def closed(schema: Any) -> Any:
+    """A JSON schema as strict mode takes it: objects have what they declare, all of it, and nothing else."""
+    if isinstance(schema, list):
+        return [closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    inner: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in ("properties", "$defs") and isinstance(value, dict):
+            inner[key] = {name: closed(one) for name, one in value.items()}
+        elif key in ("enum", "const", "required"):
+            inner[key] = value
+        elif key != "default":
+            inner[key] = closed(value)
+    if "$ref" in inner:
+        return {"$ref": inner["$ref"]}
+    if schema.get("type") == "object" or "properties" in schema:
+        properties = inner.setdefault("properties", {})
+        inner.update(required=list(properties), additionalProperties=False)
+    return inner
 
 
 def _messages(request: ModelRequest) -> list[dict[str, Any]]:

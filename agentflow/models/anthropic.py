@@ -85,6 +85,8 @@ class AnthropicModel(SdkModel):
     ) -> None:
         if not isinstance(name, str) or not name:
             raise ConfigError(f"AnthropicModel needs a model's name, not {name!r}")
+        if isinstance(betas, str):
+            raise ConfigError(f"AnthropicModel: betas must be a list of names, not {betas!r}")
         if client is not None and (api_key is not None or base_url is not None):
             raise ConfigError("AnthropicModel: give api_key and base_url to the client that you pass")
         super().__init__(name)
@@ -93,9 +95,7 @@ class AnthropicModel(SdkModel):
         self.retry = retry
         self.limiter = limiter
         self.price = price
-        self.capabilities = capabilities or Capabilities(
-            thinking=True, images=True, documents=True, max_input_tokens=200_000, max_output_tokens=64_000
-        )
+        self.capabilities = capabilities or Capabilities(thinking=True, images=True, documents=True)
         self._given = client
         self._api_key = api_key
         self._base_url = base_url

@@ -4,20 +4,21 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from random import Random
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import anyio
 from anyio.lowlevel import RunVar
 from opentelemetry.trace import Span
 
-from agentflow.content import Blob, Part, Record, Text, ToolCall, part_to_wire, to_wire
+from agentflow.content import Blob, Part, Record, Text, ToolCall, part_to_wire
 from agentflow.errors import ConfigError
 from agentflow.events import Usage
 from agentflow.models._calls import call_model
 from agentflow.models.limiter import ConcurrencyLimiter
 from agentflow.models.prices import Price
-from agentflow.policies import Retry
+from agentflow.policies import Retry, seconds
 from agentflow.tracing import Tracing
 
 FinishReason = Literal[
@@ -111,8 +112,9 @@ class ModelSettings:
         thinking: `True` lets it think as much as it sees fit, a number is a budget of tokens, `False` is none.
         show_thinking: Whether the thoughts are sent as readable text, or only sealed.
         parallel_tool_calls: Whether one answer may hold several tool calls.
+        strict_tools: The provider guarantees that arguments fit their schema, for all tools.
         cache: Let the provider cache what begins the prompt: `True`, or for how long. On where `None`.
-        timeout: Seconds for one call, retries aside: between any two pieces of an answer, where it is streamed.
+        timeout: Seconds without a word from the provider, after which a call is given up.
         extra: More, by the provider's own names, put into its request as it is.
     """
 
@@ -125,9 +127,25 @@ class ModelSettings:
     thinking: bool | int | None = None
     show_thinking: bool | None = None
     parallel_tool_calls: bool | None = None
+    strict_tools: bool | None = None
     cache: bool | Literal["5m", "1h"] | None = None
     timeout: float | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_tokens", 1), ("thinking", 1), ("temperature", 0), ("top_p", 0)):
+            value = getattr(self, name)
+            if value is None or (name == "thinking" and isinstance(value, bool)):
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least:
+                raise ConfigError(f"ModelSettings({name}=...) must be a number of at least {least}, not {value!r}")
+        if self.effort is not None and self.effort not in get_args(Effort):
+            raise ConfigError(f"ModelSettings(effort=...) must be one of {get_args(Effort)}, not {self.effort!r}")
+        if self.cache not in (None, True, False, "5m", "1h"):
+            raise ConfigError(f"ModelSettings(cache=...) must be a bool, '5m' or '1h', not {self.cache!r}")
+        object.__setattr__(self, "timeout", seconds(self.timeout, "ModelSettings: timeout"))
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        object.__setattr__(self, "stop", stop)
 
     def over(self, base: "ModelSettings") -> "ModelSettings":
         """These where they say something, else those of `base`."""
@@ -139,7 +157,18 @@ class ModelSettings:
 
 @dataclass(slots=True, eq=False, repr=False, kw_only=True)
 class CallSite:
-    """Who asks: what spans and errors of a call are tied to. Not part of what the model reads."""
+    """Who asks: what spans, errors and waits of a call are tied to. Not part of what the model reads.
+
+    Attributes:
+        agent: The agent's name.
+        path: Its place in the tree.
+        branch: Its branch.
+        invocation_id: The run.
+        session_id: The session.
+        tracing: The Runner's instruments, where somebody traces.
+        span: The agent's span.
+        rng: Gives the run's randomness, for the jitter of retries.
+    """
 
     agent: str = ""
     path: str = ""
@@ -148,6 +177,7 @@ class CallSite:
     session_id: str = ""
     tracing: Tracing | None = None
     span: Span | None = None
+    rng: Callable[[], Random] | None = None
 
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
@@ -332,7 +362,7 @@ def _holders() -> dict[Model, int]:
 
 def estimate_tokens(request: ModelRequest) -> int:
     """Roughly how many tokens a request has, without asking anyone: a token is about four characters of English."""
-    size = len(request.system) + sum(len(str(to_wire(tool))) for tool in request.tools)
+    size = len(request.system) + sum(len(str(tool)) for tool in request.tools)
     return size // 4 + sum(4 + sum(map(_weight, message.parts)) for message in request.messages)
 
 

@@ -109,14 +109,17 @@ class PydanticAIModel(Model):
     async def generate(self, request: ModelRequest, on_chunk: OnChunk | None = None) -> ModelResponse:
         ai = _load() if _load.cache_info().currsize else await run_sync(_load, abandon_on_cancel=True)
         inner = self._inner(ai)
-        check_allowed(f"model {self.name!r}", urlsplit(str(inner.base_url or "")).hostname or "localhost")
+        made_up = inner.system in ("function", "test")  # pydantic-ai's own models for tests
+        host = "localhost" if made_up else urlsplit(str(inner.base_url or "")).hostname or self.provider
+        check_allowed(f"model {self.name!r}", host)
+        settings = request.settings.over(self.settings)
         broken: Exception | None = None
         try:
             async with ai.direct.model_request_stream(
                 inner,
                 _messages(ai, request),
-                model_settings=_settings(request, self.settings),
-                model_request_parameters=_parameters(ai, request),
+                model_settings=_settings(request, settings),
+                model_request_parameters=_parameters(ai, request, settings),
             ) as stream:
                 events = aiter(stream)
                 try:
@@ -254,13 +257,13 @@ def _told(ai: Any, block: Block, names: dict[str, str]) -> list[Any]:
     return [] if content is None else [ai.messages.UserPromptPart(content)]
 
 
-def _parameters(ai: Any, request: ModelRequest) -> Any:
+def _parameters(ai: Any, request: ModelRequest, settings: ModelSettings) -> Any:
     tools = [
         ai.tools.ToolDefinition(
             name=tool.name,
             description=tool.description,
             parameters_json_schema=tool.parameters,
-            strict=True if tool.strict else None,
+            strict=True if tool.strict or settings.strict_tools else None,
         )
         for tool in request.tools
         if isinstance(tool, ToolSpec)
@@ -268,8 +271,7 @@ def _parameters(ai: Any, request: ModelRequest) -> Any:
     return ai.models.ModelRequestParameters(function_tools=tools)
 
 
-def _settings(request: ModelRequest, defaults: ModelSettings) -> Any:
-    settings = request.settings.over(defaults)
+def _settings(request: ModelRequest, settings: ModelSettings) -> Any:
     choice = request.tool_choice
     thinking: Any = settings.thinking
     if settings.thinking not in (None, False) and settings.effort is not None:

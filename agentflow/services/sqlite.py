@@ -9,14 +9,15 @@ from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from anyio import to_thread
 from sqlalchemy import create_engine
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from agentflow.errors import AgentflowError, ConfigError, ServiceError
+from agentflow.errors import ConfigError, ServiceError
 from agentflow.services.sql.artifacts import SQLArtifactService
 from agentflow.services.sql.database import Database
 from agentflow.services.sql.fts5 import SQLiteMemoryService
@@ -229,21 +230,15 @@ class SQLiteDriver(Driver):
             os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))  # what agents are told is nobody else's affair
         connection = self._open()
         try:
+            connection.execute("BEGIN")  # others may be making it
             self.found = self._revision(connection)
+            connection.rollback()
             if self.found == HEAD:
                 return
             if self._read_only:
                 raise ServiceError(f"{self._path}: its tables must be brought up to date first; open it to write")
             self._use_wal(connection)
-            connection.execute("BEGIN EXCLUSIVE")
-            try:
-                self.found = self._revision(connection)  # another process may have been faster
-                self._upgrade(connection)
-                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                connection.commit()
-            except BaseException:
-                connection.rollback()
-                raise
+            self._upgrade(connection)
         finally:
             connection.close()
 
@@ -272,15 +267,21 @@ class SQLiteDriver(Driver):
                            self._path, mode)  # fmt: skip
 
     def _upgrade(self, raw: sqlite3.Connection) -> None:
+        """Bring the tables up to date, all of it in one transaction that shuts everybody else out."""
         engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
-        # The transaction is ours, and stays open: SQLAlchemy would end it when it first sees the connection.
-        for end in ("do_commit", "do_rollback"):
-            setattr(engine.dialect, end, lambda dbapi_connection: None)
-        with engine.connect() as connection:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            raw.execute("BEGIN EXCLUSIVE")  # not before: an engine's first connection is rolled back
             try:
-                upgrade(connection, self.found)
-            except AgentflowError as error:
-                raise ServiceError(f"{self._path}: {error}") from error
+                self.found = self._revision(raw)  # another process may have been faster
+                upgrade(connection, self.found, str(self._path))
+                raw.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                raw.commit()
+            except DBAPIError as error:
+                raw.rollback()
+                raise error.orig or error from error
+            except BaseException:
+                raw.rollback()
+                raise
 
 
 _CONCERNS_ALL = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_NOTADB")
@@ -321,11 +322,10 @@ def _remove_leftovers(connection: sqlite3.Connection, before: float) -> None:
 
 
 def _problems(connection: sqlite3.Connection) -> list[str]:
-    problems = [row[0] for row in connection.execute("PRAGMA integrity_check(20)") if row[0] != "ok"]
-    for table, row, parent, _ in connection.execute("PRAGMA foreign_key_check"):
-        problems.append(f"row {row} of {table} belongs to nothing in {parent}")
-    mask = (1 << SERIAL_BITS) - 1
+    values = {"mask": (1 << SERIAL_BITS) - 1, "bits": SERIAL_BITS}
     asked = {
+        "{}": "SELECT * FROM pragma_integrity_check(20) WHERE integrity_check <> 'ok'",
+        "row {1} of {0} belongs to nothing in {2}": "SELECT * FROM pragma_foreign_key_check",
         "session {}/{}/{}: {} events, but the last is number {}": (
             'SELECT s.app, s."user", s.name, count(*), max(e.id & :mask) FROM af_events e '
             "JOIN af_sessions s ON s.id = e.id >> :bits GROUP BY s.id HAVING count(*) <> max(e.id & :mask)"
@@ -344,7 +344,11 @@ def _problems(connection: sqlite3.Connection) -> list[str]:
             "HAVING f.size_bytes <> coalesce(sum(length(c.data)), 0)"
         ),
     }
+    problems: list[str] = []
     for told, query in asked.items():
-        values: dict[str, Any] = {"mask": mask, "bits": SERIAL_BITS}
-        problems += [told.format(*row) for row in connection.execute(query, values).fetchmany(20)]
-    return problems
+        used = {name: value for name, value in values.items() if f":{name}" in query}
+        try:
+            problems += [told.format(*row) for row in connection.execute(query, used).fetchmany(20)]
+        except sqlite3.DatabaseError as error:
+            problems.append(str(error))
+    return list(dict.fromkeys(problems))

@@ -7,7 +7,9 @@ from typing import Any
 _ID = re.compile(r"[a-zA-Z0-9_-]+")
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 _IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
-_SPOKEN = frozenset(("text", "thinking", "redacted_thinking", "tool_use", "server_tool_use", "compaction"))
+_SPOKEN = frozenset(
+    ("text", "thinking", "redacted_thinking", "tool_use", "server_tool_use", "mcp_tool_use", "compaction")
+)
 _TOLD = frozenset(("text", "image", "document", "search_result", "tool_result", "container_upload"))
 
 
@@ -58,7 +60,7 @@ def _order(messages: list[dict[str, Any]]) -> Iterator[str]:
             yield f"messages.{place}: roles must alternate"
     last = messages[-1]
     if last["role"] == "assistant":
-        pending = {block["id"] for block in last["content"] if block["type"] == "server_tool_use"}
+        pending = {block["id"] for block in last["content"] if block["type"].endswith("_tool_use")}
         if not pending - {block.get("tool_use_id") for block in last["content"]}:
             yield "messages: this model does not support prefill: the conversation must end with a user message"
 
@@ -111,7 +113,7 @@ def _block(block: dict[str, Any], role: str, where: str) -> Iterator[str]:
         yield f"{where}.thinking.signature: Field required"
     if kind == "redacted_thinking" and not block.get("data"):
         yield f"{where}.redacted_thinking.data: Field required"
-    if kind in ("tool_use", "server_tool_use"):
+    if kind.endswith("tool_use"):
         if not _ID.fullmatch(str(block.get("id", ""))):
             yield f"{where}.{kind}.id: should match pattern '^[a-zA-Z0-9_-]+$'"
         if not isinstance(block.get("input"), dict):
@@ -160,7 +162,7 @@ def _served(messages: list[dict[str, Any]]) -> Iterator[str]:
     answered: set[str] = set()
     for place, message in enumerate(messages):
         for block in message["content"] if message["role"] == "assistant" else ():
-            if block["type"] == "server_tool_use":
+            if block["type"].endswith("_tool_use"):
                 called[block["id"]] = place
             elif block["type"].endswith("_tool_result"):
                 answered.add(block["tool_use_id"])

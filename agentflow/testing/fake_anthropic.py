@@ -306,7 +306,7 @@ def _block(part: Part) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         return start, _input_deltas(part.args)
     if isinstance(part, ProviderBlock):
         block = dict(part.block)
-        if block.get("type") == "server_tool_use":
+        if str(block.get("type")).endswith("_tool_use"):
             return {**block, "input": {}}, _input_deltas(block.get("input", {}))
         return block, []
     raise ConfigError(f"Claude can't say {part!r}: use Text, Thinking, ToolCall or ProviderBlock")

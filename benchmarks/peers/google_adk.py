@@ -12,6 +12,7 @@ warnings.simplefilter("ignore")
 from google.adk.agents import BaseAgent, LlmAgent, ParallelAgent, SequentialAgent  # noqa: E402  # after the filter
 from google.adk.agents.invocation_context import InvocationContext  # noqa: E402
 from google.adk.events import Event  # noqa: E402
+from google.adk.models import BaseLlm, LlmResponse  # noqa: E402
 from google.adk.runners import InMemoryRunner  # noqa: E402
 from google.genai import types  # noqa: E402
 
@@ -103,4 +104,32 @@ def build(*, kind: str, count: int) -> Sample:
         agents = [LlmAgent(name=f"a{n}", model="none", instruction="Be brief.") for n in range(count)]
         return len(agents)
 
-    return sample_sync({"custom": custom, "tree": tree, "llm": llm}[kind])
+    def look(where: str, deep: bool = False) -> str:
+        """Look somewhere."""
+        return where
+
+    def tool() -> int:
+        agents = [LlmAgent(name=f"a{n}", model="none", instruction="Be brief.", tools=[look]) for n in range(count)]
+        return len(agents)
+
+    return sample_sync({"custom": custom, "tree": tree, "llm": llm, "llm with a tool": tool}[kind])
+
+
+class Instant(BaseLlm):
+    """Answers at once."""
+
+    async def generate_content_async(
+        self, llm_request: object, stream: bool = False
+    ) -> AsyncGenerator[LlmResponse, None]:
+        yield LlmResponse(content=types.Content(role="model", parts=[types.Part(text="word")]))
+
+
+def turn(*, runs: int) -> Sample:
+    """One turn with an instant model, a fresh session each; per turn."""
+
+    async def many(runner: InMemoryRunner) -> int:
+        for _ in range(runs):
+            await _run_once(runner)
+        return runs
+
+    return _measure(lambda: LlmAgent(name="a", model=Instant(model="instant")), many)

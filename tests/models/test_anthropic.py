@@ -112,7 +112,24 @@ async def test_settings_in_the_providers_words() -> None:
     assert clock == {"name": "clock", "description": "Tells the time.", "input_schema": CLOCK.parameters}
     assert strict["strict"] is True
     assert strict["input_schema"]["additionalProperties"] is False
+    (all_strict,) = (await body_of(ModelSettings(strict_tools=True), tools=[CLOCK]))["tools"]
+    assert all_strict["strict"] is True
     assert search == {"type": "web_search_20260318", "name": "search"}
+
+
+async def test_tools_that_the_api_knows_by_their_type() -> None:
+    memory = ToolSpec("memory", "Remembers.", extra={"type": "memory_20250818"})
+    later = ToolSpec("later", "Rarely used.", extra={"defer_loading": True})
+    tools = (await body_of(tools=[memory, later]))["tools"]
+    assert tools[0] == {"name": "memory", "type": "memory_20250818"}
+    assert tools[1]["defer_loading"] is True
+
+
+async def test_documents_may_be_cited() -> None:
+    fake = FakeAnthropic("ok")
+    paper = Blob(b"a", "text/plain", "paper", extra={"citations": {"enabled": True}})
+    await fake.model().call(ask(user(paper)))
+    assert fake.requests[0].body["messages"][0]["content"][0]["citations"] == {"enabled": True}
 
 
 async def test_the_prompt_is_cached_unless_that_is_turned_off() -> None:
@@ -442,6 +459,8 @@ def test_what_can_not_work_is_refused_when_it_is_made() -> None:
         AnthropicModel("")
     with pytest.raises(ConfigError):
         AnthropicModel(client=object(), api_key="k")
+    with pytest.raises(ConfigError, match="betas"):
+        AnthropicModel(betas="skills-2025-10-02")
 
 
 def test_usage_is_a_sum() -> None:

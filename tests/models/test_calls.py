@@ -1,12 +1,14 @@
 """What happens around a model call: waits, retries, what it costs, who is asked next."""
 
 from collections.abc import AsyncIterator
+from random import Random
 
 import anyio
 import pytest
 
 from agentflow import (
     CallSite,
+    Capabilities,
     ConcurrencyLimiter,
     ConfigError,
     FallbackModel,
@@ -35,6 +37,19 @@ async def test_waits_before_trying_again_grow_and_end() -> None:
     with script as asked, pytest.raises(ModelError):
         await asked.call(ask())
     assert anyio.current_time() - began == pytest.approx(1 + 3)
+
+
+async def test_the_jitter_is_the_runs_own() -> None:
+    def asked() -> ModelRequest:
+        return ask(site=CallSite(rng=lambda: rng))
+
+    waits = []
+    for _ in range(2):
+        rng = Random(7)
+        began = anyio.current_time()
+        await scripted(busy(), "ok", retry=Retry(delay=8, jitter=1)).call(asked())
+        waits.append(anyio.current_time() - began)
+    assert waits == [pytest.approx(8 * (1 - Random(7).random()))] * 2
 
 
 async def test_the_providers_wish_counts_up_to_a_bound() -> None:
@@ -148,9 +163,9 @@ async def test_the_last_one_tries_as_often_as_it_wants_and_tells_of_the_others()
 def test_it_is_made_of_at_least_two_and_can_what_all_can() -> None:
     with pytest.raises(ConfigError):
         FallbackModel("claude-opus-5-5")
-    both = FallbackModel("claude-opus-5-5", ScriptedModel())
+    both = FallbackModel("claude-opus-5-5", ScriptedModel(capabilities=Capabilities(max_input_tokens=9, images=False)))
     assert both.name == "claude-opus-5-5|scripted"
-    assert both.capabilities.max_input_tokens == 200_000
+    assert both.capabilities == Capabilities(thinking=True, images=False, max_input_tokens=9)
     with pytest.raises(ConfigError, match="did you mean"):
         FallbackModel("claude-opus-5-5", "cluade-sonnet-5-5")
 

@@ -29,6 +29,13 @@ from agentflow import (
 )
 from tests.models.asking import Pieces, ask, model, result, user
 
+
+@pytest.fixture(autouse=True)
+def allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These requests name OpenAI's own address, and end at a script."""
+    monkeypatch.setenv("AGENTFLOW_ALLOW_MODEL_REQUESTS", "1")
+
+
 CLOCK = ToolSpec("clock", "Tells the time.", {"type": "object", "properties": {"zone": {"type": "string"}}})
 USAGE = {
     "prompt_tokens": 30, "completion_tokens": 9, "prompt_tokens_details": {"cached_tokens": 20},
@@ -197,9 +204,43 @@ async def test_settings_in_their_words_and_in_those_of_who_speaks_like_them() ->
     assert (theirs["reasoning_effort"], theirs["parallel_tool_calls"], theirs["user"]) == ("low", False, "u")
     assert theirs["tool_choice"] == {"type": "function", "function": {"name": "clock"}}
     assert theirs["response_format"] == {
-        "type": "json_schema", "json_schema": {"name": "votes", "schema": schema, "strict": True},
+        "type": "json_schema",
+        "json_schema": {
+            "name": "votes", "strict": True,
+            "schema": {"type": "object", "properties": {}, "required": [], "additionalProperties": False},
+        },
     }  # fmt: skip
     assert (theirs["stream"], theirs["stream_options"]) == (True, {"include_usage": True})
+
+
+async def test_strict_schemas_are_closed() -> None:
+    inner = {"type": "object", "properties": {"b": {"$ref": "#/$defs/B", "default": None}, "default": {"type": "null"}}}
+    schema = {"type": "object", "properties": {"a": inner, "n": {"type": "integer", "default": 1}}, "required": ["a"]}
+    script = Script(HELLO)
+    await script.model().call(
+        ask(
+            tools=[ToolSpec("t", parameters=schema)], settings=ModelSettings(strict_tools=True),
+            output_schema=OutputSchema(schema),
+        )
+    )  # fmt: skip
+    expected = {
+        "type": "object",
+        "properties": {
+            "a": {
+                "type": "object",
+                "properties": {"b": {"$ref": "#/$defs/B"}, "default": {"type": "null"}},
+                "required": ["b", "default"],
+                "additionalProperties": False,
+            },
+            "n": {"type": "integer"},
+        },
+        "required": ["a", "n"],
+        "additionalProperties": False,
+    }
+    body = script.bodies[0]
+    assert body["tools"][0]["function"]["parameters"] == expected
+    assert body["tools"][0]["function"]["strict"] is True
+    assert body["response_format"]["json_schema"]["schema"] == expected
 
 
 async def test_a_refusal() -> None:

@@ -97,3 +97,21 @@ def test_settings_go_over_others_where_they_say_something() -> None:
     assert ModelSettings().over(base) is base
     mine = ModelSettings(max_tokens=5, thinking=False, extra={"b": 2})
     assert mine.over(base) == ModelSettings(max_tokens=5, stop=("END",), thinking=False, extra={"a": 1, "b": 2})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_tokens": 0}, {"max_tokens": True}, {"temperature": "hot"}, {"effort": "extreme"}, {"thinking": -1},
+        {"cache": "2h"}, {"timeout": 0},
+    ],
+)  # fmt: skip
+def test_settings_that_can_not_work_are_refused_when_they_are_made(wrong: dict[str, object]) -> None:
+    (name,) = wrong
+    with pytest.raises(ConfigError, match=name):
+        ModelSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_settings_are_read_as_people_write_them() -> None:
+    settings = ModelSettings(stop="END", timeout="2m")  # type: ignore[arg-type]
+    assert (settings.stop, settings.timeout) == (("END",), 120.0)

@@ -14,8 +14,8 @@ VERSION_TABLE = "af_version"
 _SCRIPTS = Path(__file__).parent / "migrations"
 
 
-def upgrade(connection: Connection, found: str | None) -> None:
-    """Run the migrations from revision `found` on, in the transaction that is open.
+def upgrade(connection: Connection, found: str | None, name: str) -> None:
+    """Run the migrations of the database called `name` from revision `found` on, in the transaction that is open.
 
     Raises:
         ServiceError: The tables are newer than this version knows.
@@ -30,8 +30,8 @@ def upgrade(connection: Connection, found: str | None) -> None:
     scripts = ScriptDirectory(str(_SCRIPTS))
     if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
         raise ServiceError(
-            f"it was written by a newer version of agentflow (its tables are revision {found}, known is {HEAD}): "
-            "update agentflow to open it"
+            f"{name}: it was written by a newer version of agentflow (its tables are revision {found}, this one knows "
+            f"{HEAD}): update agentflow to open it"
         )
 
     def steps(revision: Any, _: Any) -> Any:

@@ -159,9 +159,6 @@ class _Last(Job):
 
     __slots__ = ()
 
-    def run(self, connection: Any) -> None:
-        return None
-
 
 class _Loop:
     """What the thread does. It doesn't know the `Writer`: who drops a store ends its thread."""
@@ -182,8 +179,9 @@ class _Loop:
             jobs, last = self.take()
             with self.lock:
                 self.batch, self.began = jobs, monotonic()
-            if jobs:
-                self.commit(jobs)
+            work = [job for job in jobs if type(job) is not _Last]
+            if work:
+                self.commit(work)
             if last:
                 self.ended.set()
                 self.disconnect()
@@ -192,7 +190,7 @@ class _Loop:
                 given_up, self.batch = self.batch is not jobs, ()
             if not given_up:
                 _answer(jobs)
-            jobs = []  # they know the store, which is to end when it is dropped
+            jobs = work = []  # they know the store, which is to end when it is dropped
 
     def take(self) -> tuple[list[Job], bool]:
         """All that waits, and whether nothing is to follow. Waits for the first."""

@@ -1,0 +1,85 @@
+"""Watching a child: its events are seen before they are stored."""
+
+from abc import abstractmethod
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+
+from agentflow._reach import Reach
+from agentflow._streams import Channel, Watched
+from agentflow._turn import Turn, take_turn
+from agentflow.content import UserContent
+from agentflow.events import AgentStart, Event
+from agentflow.questions import Paused
+
+
+class Watching(Reach):
+    """That part of an `InvocationContext`."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    async def _prepare(self, child: Any, message: UserContent) -> tuple[Turn, AgentStart]:
+        """Make a context for a child's turn."""
+
+    @asynccontextmanager
+    async def open(self, child: Any, *, message: UserContent = None) -> AsyncGenerator[Watched]:
+        """Let `child` take a turn and see its events *before* they are stored.
+
+        What is passed on with `emit`, changed or not, is stored; what isn't, is not. The child goes on when the next
+        event is asked for. Leaving the block stops it. Lifecycle events go their own way and can't be held back.
+
+        Args:
+            child: Who takes the turn.
+            message: What it is told; see `run`.
+
+        Raises:
+            Exception: What the child raised, at the next step of the iteration or on leaving the block.
+        """
+        ctx, start = await self._prepare(child, message)
+        channel = Channel(self._run.channel.new_ticket)
+        watched = ctx._watch = Watched(channel)
+        if self._origins is None:
+            self._origins = {}
+
+        async def work() -> None:
+            try:
+                watched.outcome = self.recall(ctx, start) or await take_turn(ctx, start)
+                watched.error = watched.outcome.error
+            except (Exception, Paused) as error:
+                watched.error = error
+            channel.close()  # not when cancelled: then so is who reads, and it isn't to take that for the end
+
+        failure: BaseException | None = None
+        self._active += 1
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(work, name=f"agentflow {ctx.path}")
+                try:
+                    yield watched
+                except (Exception, Paused) as error:  # raised again below, outside of the group, as itself
+                    failure = error
+                finally:
+                    tasks.cancel_scope.cancel()
+                    channel.stop_reading()
+        finally:
+            self._active -= 1
+            self.join_loops()
+        if failure is not None:
+            raise failure
+        watched.raise_error()
+
+    async def _show(self, event: Event, origin: Turn) -> None:
+        """Hand an event to who watches this turn, and wait until it has been passed on or dropped."""
+        watched = self._watch
+        assert watched is not None
+        ctx: Turn = self
+        while ctx._watch is watched:
+            assert ctx._parent is not None
+            ctx = ctx._parent
+        assert ctx._origins is not None
+        ctx._origins[event.id] = origin
+        await watched.channel.send(event, watched.flow)
+        ctx._origins.pop(event.id, None)

@@ -1,0 +1,343 @@
+"""A paused run as its log tells of it: which turns are over, which wait for an answer, and what has been answered.
+
+A run that is answered goes on under its own id. Its tree is entered again from the root; a turn that is over is not
+taken again, one that waits for what is still not answered goes on waiting, and one whose answer has come is taken again
+from its beginning, without saying again what it had said.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from agentflow.content import Part, ToolCall, ToolResult
+from agentflow.errors import AnswerRefused, RunError
+from agentflow.events import (
+    AgentComplete,
+    AgentStart,
+    Event,
+    GatherComplete,
+    LoopIteration,
+    ScatterStart,
+)
+from agentflow.outcome import Outcome
+from agentflow.questions import (
+    ASKING,
+    LONG_RUNNING,
+    WAITING,
+    Confirmation,
+    Question,
+    as_answer,
+    questions_in,
+    read_confirmation,
+)
+
+
+class Past:
+    """One turn of a paused run, as it was.
+
+    Attributes:
+        status: How it ended; `"running"` where the log doesn't say.
+        loop: The iteration that it had begun last, where it is a loop's.
+        replay: How many of its own events it will emit again, which are stored already.
+    """
+
+    __slots__ = (
+        "_asked", "_escalated", "_journal", "_used", "agent", "branch", "calls", "children", "error", "events",
+        "groups", "iteration", "loop", "path", "questions", "replay", "said", "status",
+    )  # fmt: skip
+
+    def __init__(self, journal: "Journal", event: Event, agent: str) -> None:
+        self._journal = journal
+        self._used = False
+        self._asked: dict[str, int] = {}
+        self.agent = agent
+        self.path = event.path
+        self.branch = event.branch
+        self.iteration = event.iteration
+        self.status: Any = "running"
+        self.error: RunError | None = None
+        self.begin()
+
+    def begin(self) -> None:
+        """Its turn began, perhaps again after a failure: what came before doesn't count."""
+        self.children: list[Past] = []
+        self.events: list[Event] = []
+        self.questions: list[Question] = []
+        self.calls: dict[str, ToolCall] = {}
+        self.groups: dict[str, int] = {}
+        self._escalated: list[tuple[tuple[str, ...], bool | str]] = []
+        self.loop = 0
+        self.replay = 0
+        self.said: Event | tuple[Outcome, ...] | None = None
+
+    def child(self, path: str, branch: str, iteration: int | None) -> "Past | None":
+        """The next turn of this child's that has not been asked for yet."""
+        for past in self.children:
+            if not past._used and (past.path, past.branch, past.iteration) == (path, branch, iteration):
+                past._used = True
+                return past
+        return None
+
+    def outcome(self) -> Outcome:
+        """How it ended."""
+        return Outcome(agent=self.agent, branch=self.branch, status=self.status, said=self.said, error=self.error)
+
+    def escalations(self) -> list[tuple[tuple[str, ...], bool | str]]:
+        """Where it, or whoever it directs, ended a loop that runs it, and which."""
+        made = self._escalated + [one for past in self.children for one in past.escalations()]
+        return [one for one in made if one[1] not in (True, self.agent)] if self.loop else made
+
+    def brought(self, group: str, branch: str) -> dict[str, list[Any]]:
+        """What a branch of this still open group brought to keys that are folded at the join, by key, in order."""
+        since = self.groups.get(group, 0)
+        own: dict[str, list[Any]] = {}
+        deeper: dict[str, list[Any]] = {}
+        for serial, where, values in self._journal.contributions:
+            if serial > since and _under(where, branch):
+                for key, value in values.items():
+                    (own if where == branch else deeper).setdefault(key, []).append(value)
+        return {**deeper, **own}  # a group inside that reduces the key has brought its join
+
+    def waits_for(self, below: str | None = None) -> list[Question]:
+        """What it, and whoever it directs, waits for; `below` a branch: only on that and what is under it."""
+        own = [question for question in self.questions if question.id not in self._journal.answers]
+        asked = own + [question for past in self.children if past.status == "paused" for question in past.waits_for()]
+        return asked if below is None else [question for question in asked if _under(question.branch, below)]
+
+    def has_news(self, below: str | None = None) -> bool:
+        """Whether one of these has been answered now."""
+        fresh = any(
+            question.id in self._journal.fresh and (below is None or _under(question.branch, below))
+            for question in self.questions
+        )
+        return fresh or any(
+            past.status == "paused" and (below is None or _under(past.branch, below)) and past.has_news()
+            for past in self.children
+        )
+
+    def repeats(self, event: object) -> bool:
+        """Whether it said this before: the turn begins again, and what it had said is stored."""
+        if not self.replay or not isinstance(event, Event):
+            return False
+        if not event.partial:
+            self.replay -= 1
+        return True
+
+    def next_input(self, branch: str) -> Question | None:
+        """The next question of `ctx.request_input` on this branch, in the order in which they were asked."""
+        asked = [question for question in self.questions if question.kind == "input" and question.branch == branch]
+        place = self._asked.get(branch, 0)
+        if place >= len(asked):
+            return None
+        self._asked[branch] = place + 1
+        return asked[place]
+
+    def answer(self, question: Question) -> ToolResult | None:
+        """What has been answered to a question."""
+        return self._journal.answers.get(question.id)
+
+    def given(self, call_id: str) -> ToolResult | None:
+        """What has been answered to a long-running tool's call."""
+        return self._journal.answers.get(call_id)
+
+    def confirmation(self, call_id: str) -> "tuple[Question, Confirmation | None] | None":
+        """The question whether a call may run, and what was said to it; `None` if nobody asked."""
+        for question in reversed(self.questions):
+            if question.kind == "confirmation" and question.call is not None and question.call.id == call_id:
+                answer = self.answer(question)
+                return question, read_confirmation(question, answer.result) if answer is not None else None
+        return None
+
+    def waiting_calls(self) -> list[tuple[ToolCall, ToolResult]]:
+        """Tool calls that have no answer yet, each with what stands in its place."""
+        latest: dict[str, ToolResult] = {}
+        for event in self.events:
+            for part in event.parts:
+                if type(part) is ToolResult:
+                    latest[part.id] = part
+        return [
+            (self.calls[id], result)
+            for id, result in latest.items()
+            if result.extra and WAITING in result.extra and id in self.calls
+        ]
+
+
+class Journal:
+    """What the log of a session says of one of its runs.
+
+    Args:
+        run_id: The run.
+        events: The session's, oldest first.
+
+    Attributes:
+        root: Its root's turn; `None` if it never began.
+        user_content: What the user said to start it.
+        answers: What has been answered, by question.
+        fresh: The questions that are answered now.
+        count: The highest number of an event's id.
+        tool_calls: How many tool calls an agent's model made, by path and branch.
+    """
+
+    def __init__(self, run_id: str, events: Iterable[Event]) -> None:
+        self.run_id = run_id
+        self.root: Past | None = None
+        self.user_content: tuple[Part, ...] = ()
+        self.answers: dict[str, ToolResult] = {}
+        self.fresh: set[str] = set()
+        self.count = 0
+        self.tool_calls: Counter[tuple[str, str]] = Counter()
+        self.contributions: list[tuple[int, str, Mapping[str, Any]]] = []
+        self._latest: dict[tuple[str, str], Past] = {}
+        for event in events:
+            if event.author == "user" and not event.path:
+                results = [part for part in event.parts if type(part) is ToolResult]
+                self.answers.update((part.id, part) for part in results)
+                if event.invocation_id == run_id and not self.user_content and not results:
+                    self.user_content = event.parts
+            elif event.invocation_id == run_id:
+                self._add(event)
+            number = event.id.rpartition("-")[2]
+            if event.invocation_id == run_id and number.isdecimal():
+                self.count = max(self.count, int(number))
+
+    def _add(self, event: Event) -> None:
+        record = event.lifecycle
+        if isinstance(record, AgentStart):
+            self._start(event, record)
+            return
+        past = self.find(event.path, event.branch)
+        if past is None:
+            return
+        if event.actions is not None and event.actions.contributions:
+            self.contributions.append((event.serial or 0, event.branch, event.actions.contributions))
+        if isinstance(record, AgentComplete):
+            self._end(past, record)
+        elif isinstance(record, LoopIteration):
+            past.loop = record.iteration
+        elif isinstance(record, ScatterStart):
+            past.groups[record.agent_name] = event.serial or 0
+        elif isinstance(record, GatherComplete):
+            past.groups.pop(record.agent_name, None)
+            lasts = {child.branch.rpartition(".")[2]: child for child in past.children}
+            past.said = tuple(lasts[name].outcome() for name in record.outcomes if name in lasts)
+        elif record is None and event.author != "user":
+            self._said(past, event)
+
+    def _start(self, event: Event, record: AgentStart) -> None:
+        key = (event.path, event.branch)
+        past = self._latest.get(key)
+        if past is not None and (record.resumed or record.attempt > 1):
+            past.status = "running"
+            if record.attempt > 1:
+                past.begin()
+            return
+        past = self._latest[key] = Past(self, event, record.agent_name)
+        above = event.path.rpartition(".")[0]
+        parent = self.find(above, event.branch) if above else None
+        if parent is not None:
+            parent.children.append(past)
+        elif self.root is None or not above:
+            self.root = past
+
+    def _end(self, past: Past, record: AgentComplete) -> None:
+        past.status = record.outcome
+        if record.error is not None:
+            past.error = RunError(f"{record.error.type}: {record.error.message}", agent=past.path, branch=past.branch)
+        parent = self.find(past.path.rpartition(".")[0], past.branch)
+        if parent is not None and parent.branch == past.branch and past.said is not None:
+            parent.said = past.said
+
+    def _said(self, past: Past, event: Event) -> None:
+        past.questions += questions_in(event)
+        if event.branch != past.branch:
+            return  # inside of a tool call
+        past.events.append(event)
+        if event.actions is not None and event.actions.escalate:
+            past._escalated.append((event.segments, event.actions.escalate))
+        past.replay = len(past.events) - sum(1 for said in past.events if questions_in(said))
+        if event.parts:
+            past.said = event
+        for part in event.parts:
+            if type(part) is ToolCall:
+                past.calls[part.id] = part
+                self.tool_calls[past.path, past.branch] += part.name not in ASKING
+
+    def find(self, path: str, branch: str) -> Past | None:
+        """The latest turn at `path` on this branch, or on that which it is forked from."""
+        while True:
+            past = self._latest.get((path, branch))
+            if past is not None or not branch:
+                return past
+            branch = ".".join(branch.split(".")[:-2])
+
+
+def check_answers(
+    events: Sequence[Event], answers: Mapping[str, Any], parts: Iterable[Part]
+) -> tuple[list[ToolResult], Journal | None]:
+    """The answers as they are to be stored, and the run that waits for them, with them entered.
+
+    There is no such run where all of them are late results of long-running tools, for which nobody waits.
+
+    Args:
+        events: All of the session.
+        answers: Values by question.
+        parts: The user's message; tool results in it are answers.
+
+    Raises:
+        AnswerRefused: An answer to what was never asked, is answered already, or is no longer waited for; one that
+            doesn't fit; or answers to several runs.
+    """
+    given: list[tuple[str, Any]] = [*answers.items(), *((part.id, part) for part in parts if type(part) is ToolResult)]
+    asked = {question.id: question for event in events for question in questions_in(event)}
+    late = {result.id: result for event in events for result in _long_running(event)}
+    results: dict[str, ToolResult] = {}
+    for id, value in given:
+        if id in results:
+            raise AnswerRefused(f"question {id!r} is answered twice")
+        if id in asked:
+            results[id] = as_answer(asked[id], value)
+        elif id in late:
+            results[id] = value if isinstance(value, ToolResult) else ToolResult(id, late[id].name, value)
+            _check_name(id, results[id].name, late[id].name)
+        else:
+            raise AnswerRefused(f"nobody asked {id!r} in this session")
+    runs = sorted({asked[id].invocation_id for id in results if id in asked})
+    if not runs:
+        return list(results.values()), None
+    if len(runs) > 1:
+        raise AnswerRefused(f"these answers belong to {len(runs)} runs ({', '.join(runs)}): answer each by itself")
+    journal = Journal(runs[0], events)
+    for id in results:
+        if id in asked:
+            _check_waits(journal, asked[id])
+    journal.answers.update(results)
+    journal.fresh = set(results)
+    return list(results.values()), journal
+
+
+def _check_waits(journal: Journal, question: Question) -> None:
+    root, id = journal.root, question.id
+    if id in journal.answers:
+        raise AnswerRefused(f"question {id!r} has been answered already")
+    if root is None or root.status != "paused" or all(id != waiting.id for waiting in root.waits_for()):
+        raise AnswerRefused(f"nobody waits for an answer to {id!r} any more")
+    if question.kind == "confirmation":  # it must be about the call that the model made
+        past, call = journal.find(question.path, question.branch), question.call
+        if past is None or call is None or past.calls.get(call.id) != call:
+            raise AnswerRefused(f"question {id!r} is about a call that no model made")
+
+
+def _long_running(event: Event) -> Iterator[ToolResult]:
+    """Answers of long-running tools that say where they stand."""
+    for part in event.parts if event.author != "user" else ():
+        if type(part) is ToolResult and part.extra and LONG_RUNNING in part.extra:
+            yield part
+
+
+def _check_name(id: str, name: str, expected: str) -> None:
+    if name and name != expected:
+        raise AnswerRefused(f"{id!r} is a question of {expected!r}, not of {name!r}")
+
+
+def _under(branch: str, above: str) -> bool:
+    return branch == above or branch.startswith(above + ".")

@@ -1,0 +1,92 @@
+"""The tables in a file are those that the code knows, whatever version made it; an upgrade is whole or not at all."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, inspect
+
+from agentflow import ServiceError, SessionKey, SQLiteStore
+from agentflow.services.sql import migrate
+from agentflow.services.sql.schema import metadata
+
+
+def test_the_migrations_make_the_tables_that_the_code_knows(empty: Path) -> None:
+    """Columns, types, keys and indexes. Alembic compares no primary keys and no defaults: SQLAlchemy does it here."""
+    from alembic.autogenerate import compare_metadata
+
+    engine = create_engine(f"sqlite:///{empty}")
+    try:
+        with engine.connect() as connection:
+            context = MigrationContext.configure(
+                connection,
+                opts={
+                    "compare_type": True,
+                    "include_name": lambda name, kind, _: kind != "table" or "_words" not in name,
+                },
+            )
+            found = [change for change in compare_metadata(context, metadata) if "af_version" not in str(change)]
+            assert found == []
+            known = inspect(connection)
+            for table in metadata.tables.values():
+                assert set(known.get_pk_constraint(table.name)["constrained_columns"]) == {
+                    column.name for column in table.primary_key
+                }
+                assert [column["nullable"] for column in known.get_columns(table.name)] == [
+                    column.nullable for column in table.columns
+                ]
+    finally:
+        engine.dispose()
+
+
+def test_the_head_is_the_last_migration() -> None:
+    assert ScriptDirectory(str(migrate._SCRIPTS)).get_heads() == [migrate.HEAD]
+
+
+async def test_a_file_that_the_first_version_made_opens_with_all_that_is_in_it(tmp_path: Path) -> None:
+    """`golden-0001.sql` was written once, and is never written again."""
+    golden = Path(__file__).parent / "golden-0001.sql"
+    path = tmp_path / "golden.db"
+    connection = sqlite3.connect(path)
+    connection.executescript(golden.read_text(encoding="utf-8"))
+    connection.execute("PRAGMA application_id = 0x61666C77")
+    connection.close()
+    async with SQLiteStore(path) as store:
+        key = SessionKey("shop", "ada", "s1")
+        session = await store.sessions.get(key)
+        assert (session.title, session.version) == ("Owls", 4)
+        assert [event.text for event in session.events if event.text] == ["About owls?", "Owls hunt at night."]
+        assert session.state == {"topic": "owls", "user:name": "Ada", "app:theme": "dark", "seen": [1, None, "🦉"]}
+        assert (await store.artifacts.load(key, "owl.txt")).text == "hoo"
+        assert [hit.text for hit in await store.memory.search("shop", "ada", "night")] == ["Owls hunt at night."]
+        assert await store.check() == []
+
+
+@pytest.mark.parametrize("at", [1, 3, 8, 15])
+async def test_an_upgrade_that_fails_half_way_leaves_nothing(tmp_path: Path, at: int) -> None:
+    class Connection(sqlite3.Connection):
+        made = 0
+
+        def cursor(self, *args):
+            class Cursor(sqlite3.Cursor):
+                def execute(self, sql, *values):
+                    if sql.lstrip().startswith("CREATE"):
+                        Connection.made += 1
+                        if Connection.made == at:
+                            raise sqlite3.OperationalError("disk I/O error")
+                    return super().execute(sql, *values)
+
+            return super().cursor(Cursor)
+
+    path = tmp_path / "new.db"
+    async with SQLiteStore(path) as store:
+        store._driver.factory = Connection
+        with pytest.raises(ServiceError, match="disk I/O error"):
+            await store.upgrade()
+        connection = sqlite3.connect(path)
+        assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+        connection.close()
+        await store.sessions.create("app", "ada", "s1")
+        assert await store.check() == []
