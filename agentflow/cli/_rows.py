@@ -21,10 +21,19 @@ STYLES = {
     "error": "bold red",
     "timeout": "bold red",
     "cancelled": "yellow",
+    "paused": "magenta",
     "skipped": "dim",
 }
-_MARKS = {"waiting": "○", "ok": "✓", "error": "✕", "timeout": "✕", "cancelled": "■", "skipped": "–"}
-_PLAIN_MARKS = {"waiting": ".", "ok": "+", "error": "x", "timeout": "x", "cancelled": "!", "skipped": "-"}
+_MARKS = {"waiting": "○", "ok": "✓", "error": "✕", "timeout": "✕", "cancelled": "■", "paused": "‖", "skipped": "–"}
+_PLAIN_MARKS = {
+    "waiting": ".",
+    "ok": "+",
+    "error": "x",
+    "timeout": "x",
+    "cancelled": "!",
+    "paused": "=",
+    "skipped": "-",
+}
 _AT_WORK, _PLAIN_AT_WORK = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\"
 _TURN = 0.1
 """Seconds between two pictures of the mark that turns."""
@@ -124,9 +133,10 @@ def _live_row(line: Line, now: float, names: int, width: int, marks: Mapping[str
     time = "" if line.state in ("waiting", "skipped") else duration(line.seconds)
     if line.state == "running":
         time = _ticking(line.elapsed(now))
+    mark = marks.get(line.state, "?")
     row = [
         (fit(label(line), names), "bold" if line.parent is None else ""),
-        (f" {marks[line.state]} {fit(line.state, _STATE)}", STYLES.get(line.state, "")),
+        (f" {mark} {fit(line.state, _STATE)}", STYLES.get(line.state, "")),
         (" " + time.rjust(_TIME), "dim"),
     ]
     left = width - names - _STATE - _TIME - 6

@@ -76,7 +76,7 @@ function draw() {
   if (!pending) { pending = true; requestAnimationFrame(() => { pending = false; paint(); }); }
 }
 function colours() {
-  for (const name of ["back", "panel", "line", "grid", "text", "soft", "accent", "pick", "ok", "error", "timeout", "cancelled", "skipped", "unfinished"]) {
+  for (const name of ["back", "panel", "line", "grid", "text", "soft", "accent", "pick", "ok", "error", "timeout", "cancelled", "skipped", "unfinished", "paused"]) {
     probe.style.color = `var(--${name})`;
     css[name] = getComputedStyle(probe).color;
   }
@@ -187,7 +187,7 @@ function segments(to, turn, y, x, right) {
   if (right - x(turn.began) > 14) {
     to.fillStyle = css.accent;
     for (const call of turn.calls || []) to.fillRect(x(call.began), top + tall - 3, Math.max(1.5, x(call.ended ?? turn.ended) - x(call.began)), 3);
-    const ended = {error: "✕", timeout: "✕", cancelled: "◼"}[turn.status];
+    const ended = {error: "✕", timeout: "✕", cancelled: "◼", paused: "❚❚"}[turn.status];
     to.font = "bold 9px system-ui, sans-serif";
     to.textBaseline = "middle";
     to.fillStyle = css.back;
