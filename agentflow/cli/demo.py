@@ -1,5 +1,7 @@
 """`agentflow demo [FILE-OR-FOLDER]`: analyse a text with agents in parallel."""
 
+import sys
+import time
 from pathlib import Path
 
 import click
@@ -11,6 +13,7 @@ from agentflow.cli._store import db_option, in_memory_option
 from agentflow.core import Agent
 from agentflow.demo.pipeline import NOTE, TEXT, document_analysis
 from agentflow.errors import ConfigError
+from agentflow.timeline.words import clean, duration
 
 _SUFFIXES = {".txt", ".text", ".md", ".markdown", ".rst"}
 
@@ -45,9 +48,10 @@ def command(
     player = Player(Settings(json=as_json, db=db, in_memory=in_memory, backend=backend, debug=debug))
     files = _files(path)
     click.echo(NOTE, err=True)
+    began = time.monotonic()
     for number, file in enumerate(files, 1):
         if len(files) > 1:
-            click.echo(f"[{number}/{len(files)}] {file.name}", err=True)
+            click.echo(f"[{number}/{len(files)}] {clean(file.name)}{_left(began, number - 1, len(files))}", err=True)
         try:
             agent = _agent(file)
         except _Unfit as unfit:
@@ -60,6 +64,13 @@ def command(
         if player.over:
             break
     ctx.exit(player.exit_code)
+
+
+def _left(began: float, done: int, total: int) -> str:
+    """About how long the rest will take; for people alone."""
+    if not done or not sys.stderr.isatty():
+        return ""
+    return f" · about {duration((time.monotonic() - began) / done * (total - done))} left"
 
 
 def _files(path: str | None) -> list[Path]:

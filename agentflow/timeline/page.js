@@ -175,10 +175,10 @@ function round(to, x, y, width, height, radius) {
   to.roundRect(x, y, Math.max(width, 0), height, Math.min(radius, Math.max(width, 0) / 2));
 }
 function segments(to, turn, y, x, right) {
-  const colour = css[state(turn)], tall = 12, top = y + 6;
+  const colour = css[state(turn)], tall = 12, top = y + 6, directs = turn.pieces.some(([kind]) => kind === "children");
   for (const [kind, began, ended] of turn.pieces) {
     const left = x(began), end = kind === "own" || kind === "failed" ? Math.max(x(ended), left + LEAST) : x(ended);
-    if (end < 0) continue;
+    if (end < 0 || (directs && kind === "own" && x(ended) - left < LEAST)) continue; // a moment between two children
     if (kind === "own" || kind === "failed") { to.fillStyle = kind === "own" ? colour : css.error; round(to, left, top, end - left, tall, 3); to.fill(); }
     else if (kind === "children") { to.fillStyle = colour; to.globalAlpha *= .6; to.fillRect(left, top + 5, end - left, 3); to.globalAlpha /= .6; }
     else if (kind === "queue") { hatch(to, left, top, end - left, tall); }

@@ -135,7 +135,10 @@ def _bars(turn: Turn, y: int, scale: _Scale) -> list[str]:
     status = turn.status or "unfinished"
     for kind, began, ended in pieces(turn):
         x = scale.x(began)
-        width = max(scale.x(ended) - x, 2.0 if kind in ("own", "failed") else 0.0)
+        width = scale.x(ended) - x
+        if kind == "own" and turn.busy and width < 1.5:
+            continue  # a moment between two children
+        width = max(width, 2.0 if kind in ("own", "failed") else 0.0)
         if kind == "retry":
             bars.append(f'<line class="retry" x1="{x:.1f}" x2="{x + width:.1f}" y1="{y + 12}" y2="{y + 12}"/>')
         elif kind == "children":
