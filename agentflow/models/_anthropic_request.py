@@ -148,7 +148,7 @@ def _thinking(params: dict[str, Any], settings: ModelSettings, turns: list[Form 
         return
     if params.get("tool_choice", {}).get("type") in ("any", "tool"):
         return  # a model that must call a tool can't think first
-    if wanted is True and not _BUDGETED.match(params["model"]):
+    if wanted is True and not _BUDGETED.search(params["model"]):
         thinking: dict[str, Any] = {"type": "adaptive"}
     else:
         budget = max(1024, params["max_tokens"] // 2) if wanted is True else max(1024, wanted)

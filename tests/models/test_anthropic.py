@@ -149,6 +149,8 @@ async def test_the_prompt_is_cached_unless_that_is_turned_off() -> None:
     [
         ("claude-opus-5-5", True, {"type": "adaptive"}),
         ("claude-haiku-4-5", True, {"type": "enabled", "budget_tokens": 16_000}),
+        ("us.anthropic.claude-sonnet-4-5-v1:0", True, {"type": "enabled", "budget_tokens": 16_000}),
+        ("claude-opus-4-6", True, {"type": "adaptive"}),
         ("claude-opus-5-5", 2000, {"type": "enabled", "budget_tokens": 2000}),
         ("claude-opus-5-5", False, {"type": "disabled"}),
         ("claude-opus-5-5", None, None),
