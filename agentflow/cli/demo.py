@@ -1,5 +1,7 @@
 """`agentflow demo [FILE-OR-FOLDER]`: analyse a text with agents in parallel."""
 
+import sys
+import time
 from pathlib import Path
 
 import click
@@ -21,6 +23,7 @@ from agentflow.core import Agent
 from agentflow.demo.pipeline import NOTE, TEXT, document_analysis
 from agentflow.errors import ConfigError
 from agentflow.models.base import Model
+from agentflow.timeline.words import clean, duration
 
 _MODEL = "claude-haiku-5-5"
 _HINT = f"Set {KEY} and Claude reads it."
@@ -63,11 +66,12 @@ def command(
     player = Player(Settings(json=as_json, db=db, in_memory=in_memory, backend=backend, debug=debug))
     files = _files(path)
     click.echo(
-        f"{thinker.name} reads: four calls for each section, and one." if thinker else f"{NOTE} {_HINT}", err=True
+        f"{thinker.name} reads: four calls for each section, and one." if thinker else f"{NOTE}\n{_HINT}", err=True
     )
+    began = time.monotonic()
     for number, file in enumerate(files, 1):
         if len(files) > 1:
-            click.echo(f"[{number}/{len(files)}] {file.name}", err=True)
+            click.echo(f"[{number}/{len(files)}] {clean(file.name)}{_left(began, number - 1, len(files))}", err=True)
         try:
             agent = _agent(file, thinker)
         except _Unfit as unfit:
@@ -80,6 +84,13 @@ def command(
         if player.over:
             break
     ctx.exit(player.exit_code)
+
+
+def _left(began: float, done: int, total: int) -> str:
+    """About how long the rest will take; for people alone."""
+    if not done or not sys.stderr.isatty():
+        return ""
+    return f" · about {duration((time.monotonic() - began) / done * (total - done))} left"
 
 
 def _files(path: str | None) -> list[Path]:
