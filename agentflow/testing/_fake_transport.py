@@ -63,15 +63,19 @@ class _Stream(httpx2.AsyncByteStream):
             if self.reply.pace is not None:
                 await self.reply.pace(number)
             await checkpoint()
-            if self.closed:
-                raise httpx2.ReadError("the connection is closed")
+            self._check()
             yield frame
+            self._check()  # at once, and not when the next frame is due, which may be never
         if self.reply.failure == "drop":
             raise httpx2.ReadError("connection reset by peer")
         if self.reply.failure == "stall":
             with anyio.move_on_after(self.patience):
                 await anyio.sleep_forever()
             raise httpx2.ReadTimeout("nothing came")
+
+    def _check(self) -> None:
+        if self.closed:
+            raise httpx2.ReadError("the connection is closed")
 
     async def aclose(self) -> None:
         if not self.closed:
