@@ -147,6 +147,7 @@ class Invocation:
         self.user_content: tuple[Part, ...] = ()
         self.usage = Usage()
         self.ends = float("inf") if limits.seconds is None else loop.now() + limits.seconds
+        self.paid: set[str] = set()  # ids of events that were charged though they weren't stored
         self.active: dict[Any, None] = {}
         self.outcomes: dict[str, Any] = {}
         self.stopping = False

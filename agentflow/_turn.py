@@ -20,7 +20,7 @@ from agentflow._invocation import Invocation, Place, Timer, Watcher, summary, wi
 from agentflow._resources import Resources
 from agentflow._streams import Watched
 from agentflow.content import Part, Text, clean_text
-from agentflow.errors import AgentTimeout, CommitUnknown, InvalidEvent, RunError
+from agentflow.errors import AgentTimeout, CommitUnknown, InvalidEvent, LimitExceeded, RunError
 from agentflow.events import (
     Actions,
     AgentComplete,
@@ -86,7 +86,7 @@ class Turn(ABC):
     """What a turn is made of; agents see it as `InvocationContext`."""
 
     __slots__ = (
-        "_active", "_attempts", "_content", "_forks", "_form", "_hears", "_links", "_loop", "_made",
+        "_active", "_attempts", "_content", "_forks", "_form", "_hears", "_links", "_loop", "_lost", "_made",
         "_origins", "_parent", "_past", "_place", "_run", "_said", "_services", "_span", "_start", "_state", "_stopped",
         "_timers", "_usage", "_watch", "agent", "began", "ended", "iteration", "path", "status",
     )  # fmt: skip
@@ -112,6 +112,7 @@ class Turn(ABC):
         self._stopped = 0.0
         self._usage: Usage | None = None
         self._links: tuple[SpanContext, ...] = ()
+        self._lost: Usage | None = None
         if parent is None:
             self.path: str = agent.name
             self.iteration: int | None = None
@@ -245,10 +246,26 @@ class Turn(ABC):
             turn = turn._parent
         self._run.charge(usage, self._place, self.path)
 
+    def lose(self, usage: Usage | None) -> None:
+        """Charge what was paid for an answer that never came; the end of this turn tells of it."""
+        if usage is not None:
+            self._lost = usage if self._lost is None else self._lost + usage
+            with suppress(LimitExceeded):  # something else ends this turn; whatever else costs something will notice
+                self.charge(usage)
+
+    def drop(self, event: Event) -> None:
+        """An event of this turn isn't stored; what was paid for it is charged, and not again if it is emitted later."""
+        usage = event.usage
+        if usage is not None and not event.partial and event.id not in self._run.paid:
+            self._run.paid.add(event.id)
+            self.lose(usage)
+
     def lifecycle(self, record: Lifecycle, actions: Actions | None = None) -> Event:
         """A lifecycle event of this turn."""
         run = self._run
         event = build_event(self._form or self.form, run.new_id(), run.time(), (), record)
+        if self._lost is not None and isinstance(record, AgentComplete):
+            event.__dict__["usage"] = self._lost
         if actions is not None:
             event.__dict__["actions"] = actions
             run.clean(event, self.path)
@@ -497,10 +514,10 @@ async def _tries(ctx: Turn, start: AgentStart, retry: Retry) -> None:
             await _body(ctx)
             return
         except Exception as error:
-            if ctx._attempts >= retry.attempts or not retry.covers(error):
+            wait = retry.pause(ctx._attempts, error, run.rng)
+            if wait is None:
                 raise
             failure = error_info(error)
-            wait = retry.wait(ctx._attempts, run.rng)
             failed = run.now()
             if run.tracing is not None:
                 run.tracing.attempt_failed(ctx._span, ctx._attempts, error)

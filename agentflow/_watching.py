@@ -81,5 +81,8 @@ class Watching(Reach):
             ctx = ctx._parent
         assert ctx._origins is not None
         ctx._origins[event.id] = origin
-        await watched.channel.send(event, watched.flow)
-        ctx._origins.pop(event.id, None)
+        try:
+            await watched.channel.send(event, watched.flow)
+        finally:
+            if ctx._origins.pop(event.id, None) is not None:  # it wasn't passed on
+                origin.drop(event)

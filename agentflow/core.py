@@ -5,7 +5,7 @@ with `await ctx.run(child)`. What happens around a turn is in `_turn.py`, what a
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from anyio.lowlevel import checkpoint
@@ -129,6 +129,8 @@ class Tool(ABC):
         require_confirmation: A person has to agree before it runs: always, or where a function of the context and the
             arguments says so.
         max_result_bytes: A longer result is saved as an artifact, and the model reads its beginning.
+        strict: The provider guarantees that arguments fit the schema, where it can.
+        extra: More of its declaration, by the provider's own names: `defer_loading`, `input_examples`, ...
 
     Raises:
         ConfigError: A setting can't work.
@@ -148,6 +150,8 @@ class Tool(ABC):
         long_running: bool = False,
         require_confirmation: "bool | Callable[[ToolContext, dict[str, Any]], bool | Awaitable[bool]]" = False,
         max_result_bytes: int = 256 * 1024,
+        strict: bool = False,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
         check_name(name, type(self).__name__)
         if on_error not in ("return", "raise"):
@@ -160,6 +164,8 @@ class Tool(ABC):
         self.long_running = long_running
         self.require_confirmation = require_confirmation
         self.max_result_bytes = max_result_bytes
+        self.strict = strict
+        self.extra = dict(extra) if extra else None
 
     @property
     def description(self) -> str:
@@ -411,6 +417,7 @@ class InvocationContext(Watching):
                 self.repeat()
             return None
         origin: Turn = self
+        paid = isinstance(event, Event) and event.id in run.paid
         if self._origins is not None and isinstance(event, Event) and event.id in self._origins:
             origin = self._origins.pop(event.id)  # a child's, being passed on
         if origin.ended:  # which said all that it may
@@ -418,6 +425,9 @@ class InvocationContext(Watching):
         if origin is self:
             event = self._stamp(event)
         fields = event.__dict__
+        if paid:
+            fields["usage"] = None
+        told, shown = event, False
         place = origin._place
         publishes = origin is self and not fields["partial"]
         pending = self._state.take_pending() if self._state is not None and publishes else None
@@ -426,6 +436,7 @@ class InvocationContext(Watching):
                 fields["actions"] = with_pending(pending, fields["actions"])
             run.clean(event, self.path)
             if self._watch is not None:
+                shown = True
                 await self._show(event, origin)
                 return None
             if run.on_event is not None:
@@ -435,9 +446,12 @@ class InvocationContext(Watching):
             loops = origin.loops_to_end(actions.escalate) if actions is not None and actions.escalate else ()
             if not fields["partial"]:
                 await run.commit(place, event)
+                told.__dict__["serial"] = event.serial  # who emits asks whether it is stored, though it was replaced
         except BaseException:
             if pending is not None and self._state is not None and event.serial is None:
                 self._state.give_back(pending)
+            if event.serial is None and not shown:
+                origin.drop(event)
             raise
         if fields["partial"]:
             if run.channel.reading:

@@ -35,7 +35,8 @@ class Retry:
 
     Attributes:
         attempts: How often in all, the first included.
-        delay: Seconds before the second attempt; each further wait is `factor` times longer, up to `max_delay`.
+        delay: Seconds before the second attempt; each further wait is `factor` times longer, up to `max_delay`. Where a
+            model's provider says how long to wait, that is obeyed; if it is longer than `max_delay`, nothing is tried.
         jitter: Share of each wait that is drawn at random, 0 to 1, so that branches don't retry in step.
         on: Which exceptions are worth it: types, or a function of the exception. By default any `Exception` but
             those of agentflow's own that say that trying again can't help.
@@ -74,10 +75,30 @@ class Retry:
             return isinstance(error, self.on)
         return self.on(error)
 
+    def pause(self, attempt: int, error: Exception, rng: random.Random) -> float | None:
+        """Seconds to wait after attempt number `attempt`, from 1, failed with `error`; `None`: don't try again.
+
+        Where a provider asked for a pause (`ModelError.retry_after`), that is the wait; one longer than `max_delay` is
+        too long to wait for.
+        """
+        if attempt >= self.attempts or not self.covers(error):
+            return None
+        asked = _asked_pause(error)
+        if asked is None:
+            return self.wait(attempt, rng)
+        return asked if asked <= self.max_delay else None
+
     def wait(self, attempt: int, rng: random.Random) -> float:
         """Seconds to wait after failed attempt number `attempt`, from 1."""
         full = min(self.max_delay, self.delay * self.factor ** (attempt - 1))
         return full * (1 - self.jitter * rng.random())
+
+
+def _asked_pause(error: Exception) -> float | None:
+    """Seconds that a provider asked to wait; of a group, the longest that one in it did."""
+    if isinstance(error, ExceptionGroup):
+        return max((pause for one in error.exceptions if (pause := _asked_pause(one)) is not None), default=None)
+    return error.retry_after if isinstance(error, ModelError) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,6 +64,7 @@ async def ask(
             return _as_response(ctx, "before_model", reply)
     _check_budget(ctx)
     call = _Call(ctx, callbacks.after if callbacks.after or plugins.having("after_model") else None)
+    site = request.site
     response: ModelResponse | None = None
     failure: Exception | None
     try:
@@ -71,23 +72,44 @@ async def ask(
         failure = _refusal(response, model)
     except Exception as error:
         if error is call.broken:  # it was not the model that failed
+            ctx.lose(site.lost if site is not None else None)
             raise
         failure = error
+    except BaseException:
+        ctx.lose(site.lost if site is not None else None)
+        raise
+    paid = response.usage if response is not None else getattr(failure, "usage", None)
+    try:
+        answer = await _settle(call, request, callbacks, response, failure)
+    except BaseException:
+        ctx.lose(paid)
+        raise
+    if answer is None:
+        assert failure is not None
+        if response is not None or paid is not None:  # paid for, and so stored
+            failed = response or ModelResponse(parts=(), response_id=call.id, usage=paid)
+            await ctx.emit(spoken(ctx, failed, failure))
+        raise failure
+    answer.usage = answer.usage or paid
+    answer.response_id = answer.response_id or call.id
+    return answer
+
+
+async def _settle(
+    call: "_Call",
+    request: ModelRequest,
+    callbacks: Callbacks,
+    response: ModelResponse | None,
+    failure: Exception | None,
+) -> ModelResponse | None:
+    """What plugins and callbacks make of what came; `None`: a failure that nobody answers."""
     if failure is not None:
-        reply = await first(ctx, "on_model_error", callbacks.on_error, request, failure)
-        paid = response.usage if response is not None else getattr(failure, "usage", None)
+        reply = await first(call.ctx, "on_model_error", callbacks.on_error, request, failure)
         if reply is None:
-            if response is not None or paid is not None:  # paid for, and so stored
-                failed = response or ModelResponse(parts=(), response_id=call.id, usage=paid)
-                await ctx.emit(spoken(ctx, failed, failure))
-            raise failure
-        response = _as_response(ctx, "on_model_error", reply)
-        response.usage = response.usage or paid
+            return None
+        response = _as_response(call.ctx, "on_model_error", reply)
     assert response is not None
-    if call.after is not None:
-        response = await call.review(response)
-    response.response_id = response.response_id or call.id
-    return response
+    return response if call.after is None else await call.review(response)
 
 
 class _Call:

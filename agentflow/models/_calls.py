@@ -58,6 +58,9 @@ class Call:
                 response = await self._attempt(on_wait)
             except ModelError as raised:
                 error = raised
+            except BaseException:
+                await self._broken_off()  # noqa: ASYNC102, ASYNC120 - waits only for a table of prices, shielded
+                raise
             else:
                 continue
             error.shown = error.shown or self.shown
@@ -68,11 +71,26 @@ class Call:
             if pause is None:
                 error.usage = self.lost
                 raise error
-            await anyio.sleep(pause)
+            try:
+                await anyio.sleep(pause)
+            except BaseException:
+                await self._broken_off()  # noqa: ASYNC102, ASYNC120 - see above
+                raise
         usage = await self._priced(response.usage or Usage(model_calls=1), response.model)
         if self.lost is not None:
             usage = self.lost + usage
         return replace(response, usage=self._with_extra(usage))
+
+    async def _broken_off(self) -> None:
+        """It ends here, by no fault of the model's: tell what it was charged."""
+        site = self.request.site
+        if site is None:
+            return
+        if site.lost is not None:
+            with anyio.CancelScope(shield=True):
+                site.lost = await self._priced(site.lost, self.model.name)
+        site.lose(self.lost)
+        self.lost = site.lost
 
     async def _attempt(self, on_wait: Callable[[float], None] | None) -> Any:
         limiter = self.model.limiter
@@ -86,15 +104,10 @@ class Call:
 
     def _pause(self, error: ModelError) -> float | None:
         """Seconds to wait before asking again; `None`: don't."""
-        retry = self.retry
-        if retry is None or error.shown or self.attempts >= retry.attempts:
+        if self.retry is None or error.shown:
             return None
-        if not (error.retryable if retry.on is None else retry.covers(error)):
-            return None
-        if error.retry_after is None:
-            rng = getattr(self.request.site, "rng", None)
-            return retry.wait(self.attempts, rng() if rng is not None else _random)
-        return error.retry_after if error.retry_after <= retry.max_delay else None
+        rng = getattr(self.request.site, "rng", None)
+        return self.retry.pause(self.attempts, error, rng() if rng is not None else _random)
 
     async def _priced(self, usage: Usage, model: str) -> Usage:
         if usage.cost or not usage.total_tokens:
@@ -196,7 +209,7 @@ def _answered(call: Call, response: Any, failure: BaseException | None, captures
         attributes[names.ATTEMPTS] = call.attempts
     if call.first is not None:
         attributes[names.FIRST_CHUNK] = call.first
-    usage = call.lost if isinstance(failure, ModelError) else None
+    usage = call.lost
     if response is not None:
         usage = response.usage
         attributes[names.RESPONSE_ID] = response.response_id

@@ -11,7 +11,7 @@ import anyio
 from anyio.lowlevel import RunVar
 
 from agentflow.errors import ModelError, ModelErrorKind
-from agentflow.models.base import Model, ModelResponse, OnChunk, check_allowed
+from agentflow.models.base import CallSite, Model, ModelResponse, OnChunk, check_allowed
 
 Parse = Callable[[bytes, bytes], Any]
 """Name and data of a server-sent event to the event, or `None` if it says nothing; raises what the event is, if it is
@@ -119,7 +119,12 @@ class Growing(Protocol):
 
 
 async def read_answer(
-    stream: Any, answer: Growing, on_chunk: OnChunk | None, parse: Parse, translate: Callable[[Exception], ModelError]
+    stream: Any,
+    answer: Growing,
+    on_chunk: OnChunk | None,
+    parse: Parse,
+    translate: Callable[[Exception], ModelError],
+    site: CallSite | None,
 ) -> ModelResponse:
     """Read a stream of the SDK's to its end, and close the connection if that isn't reached.
 
@@ -129,6 +134,7 @@ async def read_answer(
         on_chunk: Gets the pieces.
         parse: Makes an event of its name and data.
         translate: Makes a `ModelError` of what reading raised.
+        site: Is told what was charged, where the reading is broken off from outside.
     """
     response = stream.response
     reader = EventReader() if response.headers.get("content-type", "").startswith("text/event-stream") else None
@@ -153,6 +159,12 @@ async def read_answer(
                 chunk = answer.feed(event)
                 if chunk is not None and on_chunk is not None:
                     await on_chunk(chunk)
+    except ModelError:
+        raise
+    except BaseException:
+        if site is not None:
+            site.lose(answer.used())
+        raise
     finally:
         if not response.is_closed:
             with anyio.move_on_after(5, shield=True):

@@ -119,6 +119,10 @@ class AnthropicModel(SdkModel):
                     raise
                 response.usage = paid
                 break  # what there is can be stored, and the next call goes on from there
+            except BaseException:
+                if request.site is not None:
+                    request.site.lose(response.usage)
+                raise
             if not rest.parts and rest.finish_reason == "pause":
                 break  # it doesn't get any further
             response = ModelResponse(
@@ -217,6 +221,7 @@ class AnthropicModel(SdkModel):
             on_chunk,
             lambda name, data: _parse(name, data, stream.response, model),
             lambda error: translate(error, model, streaming=True),
+            request.site,
         )
 
     def _params(

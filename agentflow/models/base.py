@@ -168,6 +168,8 @@ class CallSite:
         tracing: The Runner's instruments, where somebody traces.
         span: The agent's span.
         rng: Gives the run's randomness, for the jitter of retries.
+        lost: What a call was charged that was broken off from outside, by a cancellation or by who read its pieces: no
+            answer and no `ModelError` tells of it. Models add to it, with `lose`.
     """
 
     agent: str = ""
@@ -178,6 +180,12 @@ class CallSite:
     tracing: Tracing | None = None
     span: Span | None = None
     rng: Callable[[], Random] | None = None
+    lost: Usage | None = None
+
+    def lose(self, usage: Usage | None) -> None:
+        """The call that is broken off had been charged this."""
+        if usage is not None:
+            self.lost = usage if self.lost is None else self.lost + usage
 
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)

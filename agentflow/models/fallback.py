@@ -64,6 +64,10 @@ class FallbackModel(Model):
                         error.add_note(f"before that: {other}")
                     raise
                 failures.append(error)
+            except BaseException:
+                if request.site is not None:
+                    request.site.lose(lost)
+                raise
             else:
                 usage = response.usage or Usage()
                 if failures:

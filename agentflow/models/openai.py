@@ -100,6 +100,7 @@ class OpenAIModel(SdkModel):
             on_chunk,
             lambda _name, data: _parse(data, stream.response, model),
             lambda error: translate(error, model, streaming=True),
+            request.site,
         )
 
     async def _make(self) -> tuple[Any, bool]:

@@ -131,7 +131,9 @@ class PydanticAIModel(Model):
                             except Exception as error:  # the reader's, not the model's
                                 broken = error
                                 raise
-                except BaseException:
+                except BaseException as error:
+                    if request.site is not None and (error is broken or not isinstance(error, Exception)):
+                        request.site.lose(_used(stream.usage) if stream.usage.total_tokens else None)
                     with anyio.move_on_after(5, shield=True):
                         await _shut(stream, events)
                     raise
@@ -339,21 +341,24 @@ def _response(ai: Any, answer: Any, name: str) -> ModelResponse:
     reason: FinishReason = _REASONS.get(answer.finish_reason or "stop", "other")
     if reason == "stop" and any(type(part) is ToolCall for part in parts):
         reason = "tool_calls"
-    used = answer.usage
     return ModelResponse(
         parts=tuple(parts),
         response_id=answer.provider_response_id,
         finish_reason=reason,
-        usage=Usage(
-            used.input_tokens or 0,
-            used.output_tokens or 0,
-            used.cache_read_tokens or 0,
-            used.cache_write_tokens or 0,
-            (used.details or {}).get("reasoning_tokens", 0),
-            1,
-        ),
+        usage=_used(answer.usage),
         model=answer.model_name or name,
         refusal=Refusal() if reason == "refusal" else None,
+    )
+
+
+def _used(usage: Any) -> Usage:
+    return Usage(
+        usage.input_tokens or 0,
+        usage.output_tokens or 0,
+        usage.cache_read_tokens or 0,
+        usage.cache_write_tokens or 0,
+        (usage.details or {}).get("reasoning_tokens", 0),
+        1,
     )
 
 

@@ -158,9 +158,10 @@ class ParallelExecutor:
             try:
                 return await call(task.do, task.input, limiter)
             except Exception as error:
-                if self.retry is None or attempt >= self.retry.attempts or not self.retry.covers(error):
+                pause = self.retry.pause(attempt, error, random.Random()) if self.retry is not None else None
+                if pause is None:
                     raise
-            await anyio.sleep(self.retry.wait(attempt, random.Random()))
+            await anyio.sleep(pause)
             attempt += 1
 
     async def _as_branches(self, tasks: list[Task], ctx: InvocationContext, name: str) -> list[TaskResult]:

@@ -329,6 +329,7 @@ class Timeline:
             ended = min(ended, turn.began + record.execution_time_ms / 1000)
         turn.error, turn.reason = record.error, record.reason or turn.reason
         turn.tries = max(turn.tries, record.attempts)
+        self._paid(turn, event)
         self._end(turn, ended, record.outcome)
 
     def _end(self, turn: Turn, now: float, status: str) -> None:
@@ -358,13 +359,16 @@ class Timeline:
             for child in turn.children:
                 child.hidden |= child.branch in hidden or (child.forked and EVERY_BRANCH in hidden)
 
+    def _paid(self, turn: Turn, event: Event) -> None:
+        if event.usage is not None:
+            turn.usage = event.usage if turn.usage is None else turn.usage + event.usage
+
     def _told(self, event: Event) -> None:
         turn = self._open.get((event.path, event.branch))
         if turn is None:
             return
         turn.ended = max(turn.ended, event.timestamp)
-        if event.usage is not None:
-            turn.usage = event.usage if turn.usage is None else turn.usage + event.usage
+        self._paid(turn, event)
         kind = "asked" if event.author == "user" else "said"
         for part in event.parts:
             if type(part) is ToolCall:

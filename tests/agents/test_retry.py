@@ -13,6 +13,7 @@ from agentflow import (
     InvalidEvent,
     InvocationContext,
     LoopAgent,
+    ModelError,
     ParallelAgent,
     Retry,
     SequentialAgent,
@@ -60,6 +61,29 @@ async def test_waits_grow_up_to_a_limit() -> None:
         await play(tries)
     waits = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert waits == pytest.approx([1, 3, 9, 10, 10])
+
+
+def _busy(*waits: float | None) -> Exception:
+    errors = [ModelError("busy", kind="rate_limit", retry_after=wait) for wait in waits]
+    return errors[0] if len(errors) == 1 else ExceptionGroup("both", errors)
+
+
+@pytest.mark.parametrize(
+    ("error", "waits"),
+    [(_busy(None), [1, 2]), (_busy(7), [7, 7]), (_busy(0), [0, 0]), (_busy(3, None, 8), [8, 8]), (_busy(11), [])],
+    ids=["not said", "said", "none", "of a group", "too long"],
+)
+async def test_the_pause_that_a_provider_asks_for_is_obeyed(error: Exception, waits: list[float]) -> None:
+    times = []
+
+    @agent(retry=Retry(attempts=3, delay=1, max_delay=10))
+    async def tries(ctx: InvocationContext) -> None:
+        times.append(anyio.current_time())
+        raise error
+
+    with pytest.raises(type(error)):
+        await play(tries)
+    assert [later - earlier for earlier, later in itertools.pairwise(times)] == pytest.approx(waits)
 
 
 async def test_jitter_is_the_same_for_the_same_seed() -> None:
