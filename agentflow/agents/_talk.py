@@ -119,7 +119,11 @@ class Talk:
     async def _declare(self, request: ModelRequest) -> None:
         """Tell the model of the tools, and let them and their sets change the request."""
         tools, given = self.tools.values(), self.agent.tools
-        request.tools = [ToolSpec(tool.name, tool.description, tool.parameters) for tool in tools if tool.declared]
+        request.tools = [
+            ToolSpec(tool.name, tool.description, tool.parameters, tool.strict, extra=tool.extra)
+            for tool in tools
+            if tool.declared
+        ]
         request.tools += [tool for tool in given if isinstance(tool, ServerTool)]
         for tool in tools:
             await tool.prepare(self.ctx, request)

@@ -1,5 +1,6 @@
 """An agent as a tool."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -36,6 +37,8 @@ class AgentTool(Tool):
         on_error: See `Tool`.
         require_confirmation: See `Tool`.
         max_result_bytes: See `Tool`.
+        strict: See `Tool`.
+        extra: See `Tool`.
 
     Raises:
         ConfigError: A setting can't work. From a call: the agent is among those that led to it, and the model is told.
@@ -57,6 +60,8 @@ class AgentTool(Tool):
         on_error: OnToolError = "return",
         require_confirmation: NeedsConfirmation = False,
         max_result_bytes: int = 256 * 1024,
+        strict: bool = False,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(agent, Agent):
             raise ConfigError(f"AgentTool needs an agent, not {agent!r}")
@@ -68,6 +73,8 @@ class AgentTool(Tool):
             on_error=on_error,
             require_confirmation=require_confirmation,
             max_result_bytes=max_result_bytes,
+            strict=strict,
+            extra=extra,
         )
         self.agent = agent
         self.input_schema: type[BaseModel] | None = input_schema or vars(agent).get("input_schema")

@@ -1,6 +1,6 @@
 """A function as a tool."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing
 from functools import partial
 from inspect import isasyncgen, isasyncgenfunction, isawaitable, iscoroutinefunction, isgenerator
@@ -42,6 +42,8 @@ class FunctionTool(Tool):
         long_running: See `Tool`.
         require_confirmation: See `Tool`.
         max_result_bytes: See `Tool`.
+        strict: See `Tool`.
+        extra: See `Tool`.
 
     Raises:
         ConfigError: It is no function, or a setting can't work. On first use: no schema can be made of it.
@@ -61,6 +63,8 @@ class FunctionTool(Tool):
         long_running: bool = False,
         require_confirmation: NeedsConfirmation = False,
         max_result_bytes: int = 256 * 1024,
+        strict: bool = False,
+        extra: Mapping[str, Any] | None = None,
     ) -> None:
         if not callable(function) or isinstance(function, type):
             raise ConfigError(f"a tool is made of a function, not of {function!r}")
@@ -76,6 +80,8 @@ class FunctionTool(Tool):
             long_running=long_running,
             require_confirmation=require_confirmation,
             max_result_bytes=max_result_bytes,
+            strict=strict,
+            extra=extra,
         )
         self.function = function
 
@@ -165,6 +171,8 @@ def tool(
     long_running: bool = False,
     require_confirmation: NeedsConfirmation = False,
     max_result_bytes: int = 256 * 1024,
+    strict: bool = False,
+    extra: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[..., Any]], FunctionTool]: ...
 
 
@@ -180,6 +188,8 @@ def tool(
     long_running: bool = False,
     require_confirmation: NeedsConfirmation = False,
     max_result_bytes: int = 256 * 1024,
+    strict: bool = False,
+    extra: Mapping[str, Any] | None = None,
 ) -> FunctionTool | Callable[[Callable[..., Any]], FunctionTool]:
     """Make a function a tool: `@tool`, or `@tool(timeout=..., require_confirmation=True)`.
 
@@ -195,6 +205,8 @@ def tool(
         long_running: See `Tool`.
         require_confirmation: See `Tool`.
         max_result_bytes: See `Tool`.
+        strict: See `Tool`.
+        extra: See `Tool`.
     """
 
     def make(function: Callable[..., Any]) -> FunctionTool:
@@ -208,6 +220,8 @@ def tool(
             long_running=long_running,
             require_confirmation=require_confirmation,
             max_result_bytes=max_result_bytes,
+            strict=strict,
+            extra=extra,
         )
 
     return make if function is None else make(function)

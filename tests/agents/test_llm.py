@@ -6,8 +6,10 @@ import anyio
 import pytest
 
 from agentflow import (
+    AgentTool,
     Blob,
     ConfigError,
+    FunctionTool,
     InvalidEvent,
     LimitExceeded,
     Limits,
@@ -26,6 +28,7 @@ from agentflow import (
     ToolCall,
     Usage,
     agent,
+    tool,
 )
 from agentflow.models.base import ServerTool
 from agentflow.testing import FunctionModel, ScriptedModel
@@ -281,6 +284,28 @@ async def test_settings_tools_and_who_asks_reach_the_model() -> None:
     assert request.tools[0].description == "Look."
     assert request.tools[1] is search
     assert (request.site.agent, request.site.path, request.site.branch) == ("a", "p.a", "p.a")
+
+
+async def test_what_a_tool_declares_for_itself_reaches_the_model() -> None:
+    examples = [{"city": "Ulm"}]
+
+    @tool(strict=True, extra={"input_examples": examples, "defer_loading": True})
+    async def weather(city: str) -> str:
+        return "dry"
+
+    model = ScriptedModel("x")
+    inner = AgentTool(LlmAgent("inner", model=model), strict=True)
+    await play(
+        LlmAgent(
+            "a",
+            model=model,
+            tools=[weather, inner, FunctionTool(look, name="look_too", extra={"defer_loading": True}), look],
+        )
+    )
+    told = model.requests[0].tools
+    assert [one.strict for one in told] == [True, True, False, False]
+    more = {"input_examples": examples, "defer_loading": True}
+    assert [one.extra for one in told] == [more, None, {"defer_loading": True}, None]
 
 
 async def test_pictures_that_the_user_sends_reach_the_model() -> None:
