@@ -41,7 +41,7 @@ class Talk:
     def __init__(self, agent: Thinker, ctx: InvocationContext) -> None:
         self.agent = agent
         self.ctx = ctx
-        self.model = agent.model_for(ctx._services)
+        self.model = agent.model_or(ctx._services.model)
         self.targets = agent.targets
         self.tools: dict[str, Tool] = {}
         self.answer: Answer | None = answer_of(agent.output_schema) if agent.output_schema is not None else None
@@ -105,7 +105,7 @@ class Talk:
             settings=agent.settings,
             site=CallSite(
                 agent=agent.name, path=ctx.path, branch=ctx._place.branch, invocation_id=run.id,
-                session_id=run.key.session_id, tracing=run.tracing, span=ctx._span,
+                session_id=run.key.session_id, tracing=run.tracing, span=ctx._span, rng=lambda: run.rng,
             ),
         )  # fmt: skip
         if self.tools or agent.tools:
