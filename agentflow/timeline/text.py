@@ -30,8 +30,8 @@ _LINES = {
 _RANK = {"": 0, "queue": 1, "children": 2, "retry": 3, "failed": 4, "own": 5, "tool": 6}
 _PLAIN = str.maketrans({"·": "-", "…": "~"})
 _TIME = 9
-_LEAST = 16
-"""Columns that bars need to say anything."""
+_LEAST, _WANTED = 16, 32
+"""Columns that bars need to say anything, and those that they get before notes get more."""
 
 
 def gantt(timeline: Timeline, *, width: int = 100, ascii: bool = False) -> str:  # noqa: A002 - what it is
@@ -64,7 +64,7 @@ def _rows(timeline: Timeline, width: int, ascii: bool) -> list[Words]:  # noqa: 
     names = min(max(map(columns, labels)), max(8, width * 3 // 10))
     states = max(max(len(row.status) for row in table), 2)
     tail = 2 + states + (2 + max(map(columns, notes)) if any(notes) else 0)
-    tail = max(2 + states, min(tail, width // 3 if width >= 100 else width - names - _TIME - 32))
+    tail = max(2 + states, min(tail, width // 3 if width >= 100 else width - names - _TIME - _WANTED))
     bars = width - names - 1 - _TIME - tail
     if bars < _LEAST:  # a narrow terminal: bars are what it is about
         tail = 2 + states if width - names - 1 - _TIME - 2 - states >= _LEAST else 0
