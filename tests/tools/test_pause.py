@@ -631,3 +631,12 @@ async def test_a_cancelled_run_isnt_paused() -> None:
         async for _ in run:
             run.cancel("enough")
     assert run.result.status == "cancelled"
+
+
+def test_a_script_may_answer_too() -> None:
+    store = InMemorySessionService()
+    first = Runner(asks("a", "A"), sessions=store).run_sync("go", session_id="s")
+    assert [event.text for event in first if event.text] == ["a begins"]
+    [question] = first.result.pending
+    second = Runner(asks("a", "A"), sessions=store).run_sync(session_id="s", answers={question.id: 1})
+    assert [event.text for event in second if event.text] == ["a: 1"]
