@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from inspect import isawaitable
@@ -14,12 +14,13 @@ from anyio.lowlevel import checkpoint
 from opentelemetry.trace import INVALID_SPAN, Span, SpanContext
 
 from agentflow import tracing
+from agentflow._generators import iterate
 from agentflow._hooks import Hooks
 from agentflow._invocation import Invocation, Place, Timer, Watcher, summary, with_pending
 from agentflow._resources import Resources
 from agentflow._streams import Watched
 from agentflow.content import Part, Text, clean_text
-from agentflow.errors import AgentTimeout, InvalidEvent, RunError
+from agentflow.errors import AgentTimeout, CommitUnknown, InvalidEvent, RunError
 from agentflow.events import (
     Actions,
     AgentComplete,
@@ -44,10 +45,6 @@ from agentflow.services.memory import MemoryService
 from agentflow.state import Group, State
 
 logger = logging.getLogger(__name__)
-
-_SWALLOWS = 3
-"""How often a generator may yield again under a cancelled scope: a `finally` may, once or twice."""
-
 
 _GRACE = 5.0
 """Seconds that telling of a failure may take."""
@@ -322,9 +319,10 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
             raise failed from None  # noqa: ASYNC104 - see above
         pause = pause_in(error) if type(error) is not run.cancelled else None
         if pause is not None:
-            if begin.serial is not None:
-                ctx.status = "paused"
-                await _tell_failure(ctx, _end_record(ctx, start, "paused", None))  # noqa: ASYNC102 - shielded
+            broken = await _tell_pause(ctx, start, begin)  # noqa: ASYNC102 - shielded
+            if broken is not None:
+                await _fail(ctx, start, broken, begin)  # noqa: ASYNC102 - shielded
+                raise broken from None  # noqa: ASYNC104 - what waits must be in the log
             _leave(ctx, None)
             raise pause from None  # noqa: ASYNC104 - it is what was raised, perhaps alone in a group
         if end is not None and end.serial is not None:
@@ -352,6 +350,18 @@ def outcome_of(ctx: Turn, error: BaseException | None, pending: tuple[Question, 
         usage=ctx._usage,
         pending=pending,
     )
+
+
+async def _tell_pause(ctx: Turn, start: AgentStart, begin: Event) -> Exception | None:
+    """The turn waits for an answer: store that. Gives why it couldn't be."""
+    ctx.status = "paused"
+    with anyio.move_on_after(_GRACE, shield=True) as scope:
+        try:
+            if begin.serial is not None:
+                await ctx.tell(_end_record(ctx, start, "paused", None), wait=False)
+        except Exception as error:
+            return error
+    return CommitUnknown(f"the pause of agent {ctx.path!r} was not stored in time") if scope.cancelled_caught else None
 
 
 async def _fail(ctx: Turn, start: AgentStart, error: Exception, begin: Event) -> None:
@@ -561,42 +571,8 @@ async def _drive(ctx: Turn, work: object) -> object:
         raise InvalidEvent(
             f"agent {ctx.path!r}: run must be an async function or an async generator; it gave {short(work)}"
         )
-    await _iterate(ctx, work)
+    await iterate(ctx.emit, ctx.path, work)
     return None
-
-
-async def _iterate(ctx: Turn, events: AsyncIterator[Event]) -> None:
-    """Run a generator to its end in this task; what happens at a `yield` is thrown back in there.
-
-    So a timeout, a task group or a span around a `yield` behaves as around an `await`. One that goes on yielding
-    though its scope is cancelled is closed and reported.
-    """
-    swallowed = 0
-    try:
-        event = await anext(events)
-        while True:
-            try:
-                await ctx.emit(event)
-            except BaseException as error:  # noqa: ASYNC103 - the generator is told, and says what becomes of it
-                if not isinstance(events, AsyncGenerator) or swallowed >= _SWALLOWS:
-                    await _put_down(ctx, events)  # noqa: ASYNC102 - `aclose` is its own affair
-                    raise
-                event = await events.athrow(error)  # noqa: ASYNC102 - likewise
-                if not isinstance(error, Exception) and anyio.current_effective_deadline() == float("-inf"):
-                    swallowed += 1
-            else:
-                event = await anext(events)
-    except StopAsyncIteration:
-        return
-
-
-async def _put_down(ctx: Turn, events: AsyncIterator[Event]) -> None:
-    if isinstance(events, AsyncGenerator):
-        logger.error("agent %r swallowed its cancellation %d times; it is closed", ctx.path, _SWALLOWS)
-        try:
-            await events.aclose()
-        except RuntimeError:  # "async generator ignored GeneratorExit"
-            logger.exception("agent %r can't be closed", ctx.path)
 
 
 def error_info(error: BaseException) -> ErrorInfo:

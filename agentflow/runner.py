@@ -328,6 +328,7 @@ class Runner:
         lookahead: int = 0,
         stream: bool = True,
         limits: Limits | None = None,
+        answers: Mapping[str, Any] | None = None,
         backend: Literal["asyncio", "trio"] = "asyncio",
     ) -> SyncRun:
         """A run without `await`, for scripts and notebooks: `for event in Runner(agent).run_sync("...")`.
@@ -342,6 +343,7 @@ class Runner:
             lookahead: See `run`.
             stream: See `run`.
             limits: See `run`.
+            answers: See `run`.
             backend: Which event loop it runs on.
         """
         run = self.run(
@@ -349,6 +351,7 @@ class Runner:
             user_id=user_id,
             session_id=session_id,
             state=state,
+            answers=answers,
             lookahead=lookahead,
             stream=stream,
             limits=limits,
