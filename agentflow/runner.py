@@ -290,6 +290,8 @@ class Runner:
             raise ConfigError(f"run: {error}") from error
         if isinstance(lookahead, bool) or not isinstance(lookahead, int) or lookahead < 0:
             raise ConfigError(f"run: lookahead must be a whole number, 0 or more, not {lookahead!r}")
+        if answers is not None and not isinstance(answers, Mapping):
+            raise ConfigError(f"run: answers are values by the ids of their questions, not {answers!r}")
         _one_of("on_busy", on_busy, ("wait", "reject"))
         _one_of("on_consumer_gone", on_consumer_gone, ("cancel", "detach", "drain"))
         key = SessionKey(*check_key(self.app_name, user_id, session_id))

@@ -12,6 +12,7 @@ from agentflow import (
     Actions,
     Agent,
     AnswerRefused,
+    ConfigError,
     Event,
     FunctionAgent,
     InMemorySessionService,
@@ -556,6 +557,11 @@ async def test_answers_that_nobody_asked_for_are_refused_and_nothing_is_stored()
     await talk.say(B=1)
     before = len(await talk.log())
     await refused("has been answered already", answers={ids["B"]: 1})
+
+
+def test_answers_that_name_no_question_are_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match="by the ids of their questions"):
+        Runner(asks("a")).run(answers=[True])  # type: ignore[arg-type]
 
 
 async def test_a_user_cannot_ask_in_an_agents_name() -> None:
