@@ -320,7 +320,7 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
         if isinstance(failed, Exception):
             await _fail(ctx, start, failed, begin)  # noqa: ASYNC102 - shielded
             raise failed from None  # noqa: ASYNC104 - see above
-        pause = pause_in(error)
+        pause = pause_in(error) if type(error) is not run.cancelled else None
         if pause is not None:
             if begin.serial is not None:
                 ctx.status = "paused"
