@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import anyio
@@ -514,6 +515,15 @@ async def test_a_function_that_returns_nothing_gives_nothing_and_one_that_emits_
 
     played = await play(GraphAgent("g", [Node(quiet), Node(speaks), Node(last, after=[quiet, speaks])]))
     assert played.run.result.text == "None 1"
+
+
+async def test_an_enumeration_is_its_value_in_words_and_on_routes() -> None:
+    class Kind(Enum):
+        BUG = "bug"
+
+    nodes = [Node(value(Kind.BUG), name="kind", routes={"bug": "fix"}), Node(value("fixed"), name="fix")]
+    played = await play(GraphAgent("g", nodes))
+    assert played.texts == ["bug", "fixed", "fixed"]
 
 
 async def test_a_value_that_json_cannot_hold_fails_the_node() -> None:
