@@ -1,4 +1,4 @@
-"""A hundred essays graded, eight at a time; the batch is interrupted, and goes on. Run: `python examples/batch_grading.py`.
+"""A hundred essays graded, eight at a time; interrupted, the batch goes on. Run: `python examples/batch_grading.py`.
 
 With ANTHROPIC_API_KEY set a model grades; without, long words are what counts.
 """
@@ -18,6 +18,8 @@ LIVE = "claude-haiku-4-5" if os.environ.get("ANTHROPIC_API_KEY") else None
 
 
 class Grade(BaseModel):
+    """What came of an essay."""
+
     grade: int
     why: str
 

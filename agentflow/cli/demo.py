@@ -66,7 +66,7 @@ def command(
     player = Player(Settings(json=as_json, db=db, in_memory=in_memory, backend=backend, debug=debug))
     files = _files(path)
     click.echo(
-        f"{thinker.name} reads: four calls for each section, and one." if thinker else f"{NOTE} {_HINT}", err=True
+        f"{thinker.name} reads: four calls for each section, and one." if thinker else f"{NOTE}\n{_HINT}", err=True
     )
     began = time.monotonic()
     for number, file in enumerate(files, 1):
