@@ -314,19 +314,21 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
     except Exception as error:
         await _fail(ctx, start, error, begin)  # noqa: ASYNC120 - shielded
         raise
-    except BaseException as error:  # cancelled; at the very end perhaps, when all had been said and stored
-        # On trio a failure beside a cancellation comes as one group of both; the cancellation will come again.
-        failed = error.subgroup(Exception) if isinstance(error, BaseExceptionGroup) else None
-        if isinstance(failed, Exception):
-            await _fail(ctx, start, failed, begin)  # noqa: ASYNC102 - shielded
-            raise failed from None  # noqa: ASYNC104 - see above
-        pause = pause_in(error) if type(error) is not run.cancelled else None
-        if pause is not None:
-            if begin.serial is not None:
-                ctx.status = "paused"
-                await _tell_failure(ctx, _end_record(ctx, start, "paused", None))  # noqa: ASYNC102 - shielded
-            _leave(ctx, None)
-            raise pause from None  # noqa: ASYNC104 - it is what was raised, perhaps alone in a group
+    except BaseException as error:
+        if type(error) is not run.cancelled:
+            # On trio a failure beside a cancellation comes as one group of both; the cancellation will come again.
+            failed = error.subgroup(Exception) if isinstance(error, BaseExceptionGroup) else None
+            if isinstance(failed, Exception):
+                await _fail(ctx, start, failed, begin)  # noqa: ASYNC102 - shielded
+                raise failed from None  # noqa: ASYNC104 - see above
+            pause = pause_in(error)
+            if pause is not None:
+                if begin.serial is not None:
+                    ctx.status = "paused"
+                    await _tell_failure(ctx, _end_record(ctx, start, "paused", None))  # noqa: ASYNC102 - shielded
+                _leave(ctx, None)
+                raise pause from None  # noqa: ASYNC104 - it is what was raised, perhaps alone in a group
+        # Cancelled; at the very end perhaps, when all had been said and stored.
         if end is not None and end.serial is not None:
             ctx.status = "ok"
         elif begin.serial is not None:
