@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from agentflow.agents.loop import LoopAgent as LoopAgent
     from agentflow.agents.parallel import ParallelAgent as ParallelAgent
     from agentflow.agents.sequential import SequentialAgent as SequentialAgent
+    from agentflow.batch import (
+        Batch as Batch,
+        BatchInput as BatchInput,
+        BatchProgress as BatchProgress,
+        BatchResult as BatchResult,
+        run_batch as run_batch,
+    )
     from agentflow.content import (
         Blob as Blob,
         Data as Data,
@@ -108,7 +115,27 @@ if TYPE_CHECKING:
     from agentflow.patterns.competition import CompetitionAgent as CompetitionAgent
     from agentflow.patterns.consensus import Consensus as Consensus
     from agentflow.patterns.decompose import DecompositionAgent as DecompositionAgent
+    from agentflow.patterns.executor import (
+        ParallelExecutor as ParallelExecutor,
+        Task as Task,
+        TaskResult as TaskResult,
+    )
+    from agentflow.patterns.fan_out import (
+        FanOutFanIn as FanOutFanIn,
+        FanOutResult as FanOutResult,
+    )
+    from agentflow.patterns.graph import (
+        Graph as Graph,
+        GraphAgent as GraphAgent,
+        GraphResult as GraphResult,
+        Node as Node,
+    )
     from agentflow.patterns.judge import Judge as Judge
+    from agentflow.patterns.map_reduce import (
+        FailedChunk as FailedChunk,
+        MapReduceAgent as MapReduceAgent,
+        MapReduceResult as MapReduceResult,
+    )
     from agentflow.patterns.policies import Hedge as Hedge
     from agentflow.patterns.rating import (
         Rubric as Rubric,
@@ -123,6 +150,14 @@ if TYPE_CHECKING:
         Subtask as Subtask,
     )
     from agentflow.patterns.scatter_gather import ScatterGatherAgent as ScatterGatherAgent
+    from agentflow.patterns.splitters import (
+        Chunk as Chunk,
+        FileSplitter as FileSplitter,
+        RecordSplitter as RecordSplitter,
+        SectionSplitter as SectionSplitter,
+        SentenceSplitter as SentenceSplitter,
+        TokenSplitter as TokenSplitter,
+    )
     from agentflow.patterns.voting import Voting as Voting
     from agentflow.patterns.weighted import Weighted as Weighted
     from agentflow.policies import Limits as Limits, Retry as Retry
@@ -170,6 +205,7 @@ _HOMES = {
     "agentflow.agents.loop": ("LoopAgent",),
     "agentflow.agents.parallel": ("ParallelAgent",),
     "agentflow.agents.sequential": ("SequentialAgent",),
+    "agentflow.batch": ("Batch", "BatchInput", "BatchProgress", "BatchResult", "run_batch"),
     "agentflow.content": (
         "Blob",
         "Data",
@@ -250,7 +286,11 @@ _HOMES = {
     "agentflow.patterns.competition": ("CompetitionAgent",),
     "agentflow.patterns.consensus": ("Consensus",),
     "agentflow.patterns.decompose": ("DecompositionAgent",),
+    "agentflow.patterns.executor": ("ParallelExecutor", "Task", "TaskResult"),
+    "agentflow.patterns.fan_out": ("FanOutFanIn", "FanOutResult"),
+    "agentflow.patterns.graph": ("Graph", "GraphAgent", "GraphResult", "Node"),
     "agentflow.patterns.judge": ("Judge",),
+    "agentflow.patterns.map_reduce": ("FailedChunk", "MapReduceAgent", "MapReduceResult"),
     "agentflow.patterns.policies": ("Hedge",),
     "agentflow.patterns.rating": ("Rubric", "Verdict"),
     "agentflow.patterns.result": (
@@ -262,6 +302,14 @@ _HOMES = {
         "Subtask",
     ),
     "agentflow.patterns.scatter_gather": ("ScatterGatherAgent",),
+    "agentflow.patterns.splitters": (
+        "Chunk",
+        "FileSplitter",
+        "RecordSplitter",
+        "SectionSplitter",
+        "SentenceSplitter",
+        "TokenSplitter",
+    ),
     "agentflow.patterns.voting": ("Voting",),
     "agentflow.patterns.weighted": ("Weighted",),
     "agentflow.policies": ("Limits", "Retry"),

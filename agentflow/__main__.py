@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import os
 import sys
 from typing import NoReturn
 
@@ -17,7 +18,14 @@ def main() -> NoReturn:
     except ModuleNotFoundError as error:
         _without_extra(error)
     try:
-        sys.exit(group.main(prog_name="agentflow", standalone_mode=False))
+        code = group.main(prog_name="agentflow", standalone_mode=False)
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            code = group.reader_gone
+        if code == group.reader_gone:  # what is still buffered goes nowhere, or the interpreter complains
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(code)
     except ModuleNotFoundError as error:
         _without_extra(error)
     except click.ClickException as error:

@@ -218,7 +218,7 @@ class Batch:
         self._stopping = False
         self._error: Exception | None = None
         self._tasks: TaskGroup | None = None
-        self._scopes: list[anyio.CancelScope] = []  # of the workers: who reads on isn't to be cancelled with them
+        self._scopes: set[anyio.CancelScope] = set()  # of what is at work: who reads isn't to be cancelled with it
         self._queue: AsyncGenerator[tuple[int, Any]] | None = None
         self._results: MemoryObjectReceiveStream[BatchResult] | None = None
 
@@ -292,22 +292,30 @@ class Batch:
     async def _work(
         self, queue: AsyncGenerator[tuple[int, Any]], lock: anyio.Lock, results: MemoryObjectSendStream[BatchResult]
     ) -> None:
-        with results, anyio.CancelScope() as scope:
-            self._scopes.append(scope)
+        with results:
             while not self._stopping:
-                try:
-                    async with lock:
-                        number, value = await anext(queue)
-                    given = value if isinstance(value, BatchInput) else BatchInput(value)
-                    result = await self._result(number, given)
-                except StopAsyncIteration:
-                    return
-                except Exception as error:  # of the inputs, or of the journal: it ends the batch
-                    self._error = self._error or error
-                    self._stopping = True
+                result: BatchResult | None = None
+                with anyio.CancelScope() as scope:
+                    self._scopes.add(scope)
+                    result = await self._next(queue, lock)
+                self._scopes.discard(scope)
+                if result is None:
                     return
                 with suppress(anyio.BrokenResourceError):
-                    await results.send(result)
+                    await results.send(result)  # also when it was cancelled meanwhile: what is done is given
+
+    async def _next(self, queue: AsyncGenerator[tuple[int, Any]], lock: anyio.Lock) -> BatchResult | None:
+        """The result of the next input; `None` if there is none, or the batch can't go on."""
+        try:
+            async with lock:
+                number, value = await anext(queue)
+            return await self._result(number, value if isinstance(value, BatchInput) else BatchInput(value))
+        except StopAsyncIteration:
+            return None
+        except Exception as error:  # of the inputs, or of the journal
+            self._error = self._error or error
+            self._stopping = True
+            return None
 
     async def _result(self, number: int, given: BatchInput) -> BatchResult:
         """The result of an input: from the journal, or of a run."""

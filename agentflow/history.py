@@ -36,7 +36,7 @@ class _Line:
     `cuts` counts how often something was taken back; `views` are kept with how many items, and cuts, they have seen.
     """
 
-    __slots__ = ("attempts", "cuts", "fork", "items", "owner", "parent", "views")
+    __slots__ = ("attempts", "cuts", "fork", "items", "opener", "owner", "parent", "views")
 
     def __init__(self, parent: "_Line | None" = None, fork: int = 0) -> None:
         self.parent = parent
@@ -44,6 +44,7 @@ class _Line:
         self.items: list[Event | list[_Line]] = []
         self.attempts: dict[str, int] = {}
         self.owner = ""
+        self.opener = ""  # path of the agent whose turn began it
         self.cuts = 0
         self.views: dict[str, tuple[int, int, Any]] | None = None
 
@@ -108,8 +109,8 @@ class History:
             if group is not None and EVERY_BRANCH not in record.hidden:
                 joined = [line for branch, line in group.children.items() if branch not in record.hidden]
                 group.parent.items.append(joined)
-        elif type(record) is AgentComplete and record.outcome != "paused":
-            self._end(event)
+        elif isinstance(record, AgentComplete) and record.outcome != "paused":
+            self._end(event, joins=type(record) is AgentComplete)
 
     def visible(self, invocation_id: str, branch: str) -> list[Event]:
         """What an agent of this run on this (dotted) branch sees now, lifecycle events aside, oldest first."""
@@ -173,6 +174,7 @@ class History:
             line = self._lines[event.invocation_id, event.branch] = _Line()
         else:
             line = self._line(event)
+        line.opener = line.opener or event.path
         if record.attempt > 1:
             first = line.attempts.get(event.path, len(line.items))
             if first < len(line.items):
@@ -181,10 +183,14 @@ class History:
         else:
             line.attempts[event.path] = len(line.items)
 
-    def _end(self, event: Event) -> None:
+    def _end(self, event: Event, *, joins: bool) -> None:
         """A child that ran beside others of its parent has a branch of its own, and joins when it ends."""
-        line = self._lines.get((event.invocation_id, event.branch))
-        if line is not None and line.parent is not None and line.owner and line.owner == event.path:
+        line = self._lines.get((event.invocation_id, event.branch)) if event.branch else None
+        if line is None:
+            return
+        if line.opener == event.path:
+            line.views = None  # nobody works on it any more
+        if joins and line.parent is not None and line.owner and line.owner == event.path:
             line.parent.items.append([line])
 
 
@@ -193,17 +199,27 @@ class Histories:
 
     def __init__(self, events: int = 200_000) -> None:
         self._most = events
-        self._kept: OrderedDict[Any, History] = OrderedDict()
+        self._total = 0
+        self._kept: OrderedDict[Any, tuple[History, int]] = OrderedDict()
 
     def take(self, key: Any) -> History | None:
         """The index of a session, if it is here; it is no longer."""
-        return self._kept.pop(key, None)
+        history, size = self._kept.pop(key, (None, 0))
+        self._total -= size
+        return history
 
     def keep(self, key: Any, history: History) -> None:
-        """Keep an index; those that weren't used for long make room."""
-        self._kept[key] = history
-        while len(self._kept) > 1 and sum(kept.serial for kept in self._kept.values()) > self._most:
-            self._kept.popitem(last=False)
+        """Keep an index, which may go on growing; those that weren't used for long make room."""
+        size = history.serial + _LEAST
+        self._kept[key] = (history, size)
+        self._total += size
+        while self._total > self._most and len(self._kept) > 1:
+            _, (_, gone) = self._kept.popitem(last=False)
+            self._total -= gone
+
+
+_LEAST = 100
+"""Events that a short session counts for, so that there are no more than a few thousand of them."""
 
 
 def visible_by_prefix(events: Iterable[Event], branch: str) -> list[Event]:

@@ -84,19 +84,26 @@ class Past:
 
     def escalations(self) -> list[tuple[tuple[str, ...], bool | str]]:
         """Where it, or whoever it directs, ended a loop that runs it, and which."""
-        made = self._escalated + [one for past in self.children for one in past.escalations()]
+        made = list(self._escalated)
+        for past in self.children:
+            if not self.calls or past.branch == self.branch:  # what is inside of a tool call ends nothing outside
+                made += past.escalations()
         return [one for one in made if one[1] not in (True, self.agent)] if self.loop else made
 
     def brought(self, group: str, branch: str) -> dict[str, list[Any]]:
-        """What a branch of this still open group brought to keys that are folded at the join, by key, in order."""
+        """What a branch of this still open group brought to keys that are folded at a join, by key, in order.
+
+        Groups inside of it that are still open will ask for themselves; one that has ended has brought its own fold.
+        """
         since = self.groups.get(group, 0)
+        inner = [prefix for prefix in self._journal.open_groups() if _under(prefix, branch)]
         own: dict[str, list[Any]] = {}
         deeper: dict[str, list[Any]] = {}
         for serial, where, values in self._journal.contributions:
-            if serial > since and _under(where, branch):
+            if serial > since and _under(where, branch) and not any(_under(where, prefix) for prefix in inner):
                 for key, value in values.items():
                     (own if where == branch else deeper).setdefault(key, []).append(value)
-        return {**deeper, **own}  # a group inside that reduces the key has brought its join
+        return {**deeper, **own}
 
     def waits_for(self, below: str | None = None) -> list[Question]:
         """What it, and whoever it directs, waits for; `below` a branch: only on that and what is under it."""
@@ -199,6 +206,10 @@ class Journal:
             number = event.id.rpartition("-")[2]
             if event.invocation_id == run_id and number.isdecimal():
                 self.count = max(self.count, int(number))
+
+    def open_groups(self) -> list[str]:
+        """The beginnings of the branches of all groups that haven't gathered."""
+        return [f"{past.branch}.{name}".lstrip(".") for past in self._latest.values() for name in past.groups]
 
     def _add(self, event: Event) -> None:
         record = event.lifecycle

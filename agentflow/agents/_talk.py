@@ -41,7 +41,7 @@ class Talk:
     def __init__(self, agent: Thinker, ctx: InvocationContext) -> None:
         self.agent = agent
         self.ctx = ctx
-        self.model = agent.model_for(ctx._services)
+        self.model = agent.model_or(ctx._services.model)
         self.targets = agent.targets
         self.tools: dict[str, Tool] = {}
         self.answer: Answer | None = answer_of(agent.output_schema) if agent.output_schema is not None else None

@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from agentflow._turn import Services
 from agentflow.agents._asking import AfterModel, BeforeModel, Callbacks, OnModelError
 from agentflow.agents._instructions import Instruction
 from agentflow.core import Agent, InvocationContext, Tool
@@ -91,8 +90,8 @@ class Thinker(Agent):
             found += [peer for peer in parent.sub_agents if peer is not self]
         return tuple(found)
 
-    def model_for(self, services: Services) -> Model:
-        """Its model, that of the nearest LlmAgent above that has one, or the Runner's.
+    def model_or(self, default: Model | None) -> Model:
+        """Its model, that of the nearest LlmAgent above that has one, or `default`, the Runner's.
 
         Raises:
             ConfigError: None has.
@@ -102,12 +101,12 @@ class Thinker(Agent):
             if isinstance(above, Thinker) and above._model is not None:
                 return above._model
             above = above.parent
-        if services.model is None:
+        if default is None:
             raise ConfigError(
                 f"LlmAgent {self.name!r} has no model, nor has an LlmAgent above it, nor the Runner: "
                 "give it one, like model='claude-opus-5-5'"
             )
-        return services.model
+        return default
 
     def global_instructions(self) -> list[Instruction]:
         """What it and the LlmAgents above it say to all below them, from the top."""

@@ -342,8 +342,10 @@ class Branches:
         if past is None:
             return None
         for key, values in past.brought(self.name, ctx.branch).items():
-            for value in values if key in self.group.reducers else ():
-                self.group.contribute(branch.index, key, value)
+            reducer = reducing(ctx._place.groups, key)
+            if reducer is not None:
+                for value in values:
+                    reducer[0].contribute(reducer[1], key, value)
         outcome = self.ctx.recall(ctx, start)
         if outcome is not None:
             branch.ctx = None

@@ -25,6 +25,15 @@ _COMMANDS = {
 class _LazyGroup(click.Group):
     """Imports a command when it is used, not to list it."""
 
+    reader_gone = 141
+    """The exit code where nobody reads the output any more: what a shell shows for a program that SIGPIPE ended."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise click.exceptions.Exit(self.reader_gone) from error
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 

@@ -15,6 +15,7 @@ from agentflow.events import (
     GatherComplete,
     LoopIteration,
     ScatterStart,
+    SynthesisComplete,
 )
 
 _KEPT = 200
@@ -62,12 +63,17 @@ class Line:
 
 
 class Board:
-    """All lines of a run. Give it every event, in order."""
+    """All lines of a run. Give it every event, in order.
+
+    Attributes:
+        decisions: By branch and name of a pattern, how it last made one answer of its branches', and how often it did.
+    """
 
     def __init__(self) -> None:
         self.root = Line("", "")
         self.lines = {"": self.root}
         self.texts = 0
+        self.decisions: dict[tuple[str, str], tuple[SynthesisComplete, int]] = {}
         self._tellers: dict[type, Callable[[Event, Any], None]] = {
             AgentStart: self._start,
             AgentParallelStart: self._start,
@@ -76,6 +82,7 @@ class Board:
             LoopIteration: self._iterate,
             ScatterStart: self._scatter,
             GatherComplete: self._gather,
+            SynthesisComplete: self._decide,
         }
 
     def add(self, event: Event) -> None:
@@ -86,6 +93,8 @@ class Board:
             if teller is not None:
                 teller(event, record)
             return
+        if event.author == "user":
+            return  # what an agent is told
         text = event.text
         if text and not event.partial:
             self.texts += 1
@@ -168,6 +177,10 @@ class Board:
     def _iterate(self, event: Event, record: LoopIteration) -> None:
         line = self._line(event.branch)
         line.iteration, line.rounds = record.iteration, record.max_iterations
+
+    def _decide(self, event: Event, record: SynthesisComplete) -> None:
+        place = event.branch, record.agent_name
+        self.decisions[place] = record, self.decisions.get(place, (record, 0))[1] + 1
 
     def _scatter(self, event: Event, record: ScatterStart) -> None:
         for name in record.agent_names:

@@ -107,7 +107,12 @@ class LiveView:
         """Draw the view as it is now; first, above it, what has been said since the last time."""
         width, height = self.console.size
         rows = live_rows(
-            self._board, self._now(), width=max(1, width - 1), height=max(2, height - 1), stopping=self._stopping
+            self._board,
+            self._now(),
+            width=max(1, width - 1),
+            height=max(2, height - 1),
+            stopping=self._stopping,
+            plain=not self.console.encoding.startswith("utf"),
         )
         self._frame = Rows(rows)
         self._show()

@@ -1,5 +1,6 @@
 """What several commands take, and how it is checked."""
 
+import os
 import re
 from collections.abc import Callable
 from typing import TypeVar
@@ -8,6 +9,8 @@ import click
 
 from agentflow.cli._errors import Fault
 from agentflow.errors import ConfigError
+from agentflow.models.base import Model
+from agentflow.models.registry import resolve_model
 from agentflow.policies import seconds
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -65,6 +68,31 @@ def backend_option(function: F) -> F:
         "--backend", type=click.Choice(["asyncio", "trio"]), default="asyncio", show_default=True,
         help="Event loop to run on.",
     )(function)  # fmt: skip
+
+
+KEY = "ANTHROPIC_API_KEY"
+"""The environment variable whose presence lets Claude think."""
+
+
+def model_option(default: str) -> Callable[[F], F]:
+    """`--model`; `default` is Claude's that thinks where there is a key."""
+    return click.option(
+        "--model", callback=utf8, metavar="NAME",
+        help=f"What agents think with that name no model; {default} where {KEY} is set, else none.",
+    )  # fmt: skip
+
+
+def chosen_model(name: str | None, default: str) -> Model | None:
+    """The model that `--model` names, or the default where there is a key; `none` is none.
+
+    Raises:
+        Fault: There is no such model.
+    """
+    name = name or (default if os.environ.get(KEY) else "none")
+    try:
+        return None if name == "none" else resolve_model(name)
+    except ConfigError as error:
+        raise Fault(f"--model: {error}") from error
 
 
 def json_option(function: F) -> F:

@@ -21,6 +21,7 @@ from agentflow.cli._terminal import on_a_terminal, print_rows, width_of_output
 from agentflow.cli._views import JsonView, PlainView, ReaderGone, View
 from agentflow.core import Agent
 from agentflow.errors import AgentflowError, ConfigError, ServiceError
+from agentflow.models.base import Model
 from agentflow.policies import Limits
 from agentflow.run import Run, RunStatus
 from agentflow.runner import Runner
@@ -38,6 +39,7 @@ _PATIENCE = 5.0
 class Settings:
     """How to run it: the options of the command line."""
 
+    model: Model | None = None
     json: bool = False
     lookahead: int = 0
     timeout: float | None = None
@@ -108,8 +110,9 @@ class Player:
         async with AsyncExitStack() as stack:
             stores = await self._stores(stack)
             try:
-                runner = Runner(agent) if stores is None else Runner(
-                    agent, sessions=stores.sessions, artifacts=stores.artifacts, memory=stores.memory
+                model = self.settings.model
+                runner = Runner(agent, model=model) if stores is None else Runner(
+                    agent, model=model, sessions=stores.sessions, artifacts=stores.artifacts, memory=stores.memory
                 )  # fmt: skip
                 run = runner.run(
                     message,

@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from rich.cells import cell_len, set_cell_size
 
@@ -21,8 +21,22 @@ STYLES = {
     "error": "bold red",
     "timeout": "bold red",
     "cancelled": "yellow",
+    "paused": "magenta",
     "skipped": "dim",
 }
+_MARKS = {"waiting": "○", "ok": "✓", "error": "✕", "timeout": "✕", "cancelled": "■", "paused": "‖", "skipped": "–"}
+_PLAIN_MARKS = {
+    "waiting": ".",
+    "ok": "+",
+    "error": "x",
+    "timeout": "x",
+    "cancelled": "!",
+    "paused": "=",
+    "skipped": "-",
+}
+_AT_WORK, _PLAIN_AT_WORK = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\"
+_TURN = 0.1
+"""Seconds between two pictures of the mark that turns."""
 _STATE = max(map(len, STYLES))
 _TIME = 7
 _ENOUGH = 8
@@ -37,9 +51,14 @@ def _ticking(seconds: float) -> str:
 
 
 def text_rows(event: Event) -> Iterable[Words]:
-    """A completed text under its heading; beside it if it is one line."""
+    """A completed text under its heading; beside it if it is one line. Of what an agent is told, the first words."""
     text = said(event)
     if not text:
+        return
+    if event.author == "user" and event.path:
+        agent = event.path.rpartition(".")[2]
+        own = event.branch if event.branch.rpartition(".")[2].partition("#")[0] == agent else event.path
+        yield [(f"to {own}: {short(one_line(text), 100)}", "dim")]
         return
     first, *more = text.rstrip("\n").split("\n")
     if more:
@@ -83,14 +102,28 @@ def summary_rank(line: Line) -> tuple[float, ...]:
     return (-1,) if line.parent is None else (place, -line.seconds)
 
 
-def live_rows(board: Board, now: float, *, width: int, height: int, stopping: bool = False) -> list[Words]:
-    """What the live view shows: as many lines as fit, and how many there are of each state."""
+def live_rows(
+    board: Board, now: float, *, width: int, height: int, stopping: bool = False, plain: bool = False
+) -> list[Words]:
+    """What the live view shows: as many lines as fit, and how many there are of each state.
+
+    Args:
+        board: As it is now.
+        now: The time of the events.
+        width: Columns.
+        height: Lines, at most.
+        stopping: It has been asked to stop.
+        plain: The terminal shows nothing but ASCII.
+    """
     if not board.root.turns:
         return []
     lines = list(board)
     shown = choose(lines, height - 1, live_rank)
-    names = min(max((cell_len(label(line)) for line in shown), default=0), max(8, (width - _STATE - _TIME - 2) // 2))
-    rows = [_live_row(line, now, names, width) for line in shown]
+    names = min(max((cell_len(label(line)) for line in shown), default=0), max(8, (width - _STATE - _TIME - 4) // 2))
+    turning = _PLAIN_AT_WORK if plain else _AT_WORK
+    marks = dict(_PLAIN_MARKS if plain else _MARKS)
+    marks["running"] = turning[round((now - board.root.began) / _TURN) % len(turning)]
+    rows = [_live_row(line, now, names, width, marks) for line in shown]
     states = board.states()
     counts = [f"{states[state]:,} {state}" for state in STYLES if states[state]]
     if len(lines) > len(shown):
@@ -101,18 +134,20 @@ def live_rows(board: Board, now: float, *, width: int, height: int, stopping: bo
     return rows
 
 
-def _live_row(line: Line, now: float, names: int, width: int) -> Words:
+def _live_row(line: Line, now: float, names: int, width: int, marks: Mapping[str, str]) -> Words:
     time = "" if line.state in ("waiting", "skipped") else duration(line.seconds)
     if line.state == "running":
         time = _ticking(line.elapsed(now))
+    mark = marks.get(line.state, "?")
     row = [
         (fit(label(line), names), "bold" if line.parent is None else ""),
-        (" " + fit(line.state, _STATE), STYLES.get(line.state, "")),
+        (f" {mark} {fit(line.state, _STATE)}", STYLES.get(line.state, "")),
         (" " + time.rjust(_TIME), "dim"),
     ]
-    left = width - names - _STATE - _TIME - 4
+    left = width - names - _STATE - _TIME - 6
     if left >= _ENOUGH:
-        row.append(("  " + fit(_last_words(line, left), left).rstrip(), "red" if line.error else ""))
+        style = {"error": "red", "timeout": "red", "cancelled": "dim"}.get(line.state, "")
+        row.append(("  " + fit(_last_words(line, left), left).rstrip(), style))
     return _crop(row, width) if left < 0 else row
 
 
@@ -172,7 +207,25 @@ def summary_rows(
     if len(shown) < len(lines):
         rest = Counter(line.state for line in lines) - Counter(line.state for line in shown)
         yield [(f"… and {len(lines) - len(shown):,} more: " + ", ".join(f"{n:,} {s}" for s, n in rest.items()), "dim")]
+    yield from decision_rows(board)
     yield from timing_rows(timing, computing)
+
+
+def decision_rows(board: Board) -> Iterable[Words]:
+    """How patterns made one answer of many; the last so many."""
+    for record, times in list(board.decisions.values())[-_STEPS:]:
+        facts = [f"{record.aggregation_strategy} of {plural(record.input_results_count, 'answer')}"]
+        if record.agreement is not None:
+            facts.append(f"agreement {record.agreement:.0%}")
+        if record.saved_calls:
+            facts.append(f"{plural(record.saved_calls, 'call')} saved")
+        if record.quality is not None:
+            facts.append(f"quality {record.quality:.2f}")
+        if record.synthesis_time_ms >= 1:
+            facts.append(f"in {duration(record.synthesis_time_ms / 1000)}")
+        if times > 1:
+            facts.append(f"the last of {times}")
+        yield [(f"{clean(record.agent_name)}: ", "bold"), (", ".join(facts), "")]
 
 
 def timing_rows(timing: Timeline, computing: float = 0.0) -> Iterable[Words]:

@@ -131,6 +131,8 @@ def run_async(work: Callable[[], Any], *, debug: bool = False) -> Any:
     """Run what a command does, and end with its exit code: 1 and a paragraph if it fails."""
     try:
         return anyio.run(work)
+    except BrokenPipeError:
+        raise
     except (AgentflowError, OSError) as error:
         if debug:
             click.echo(traced(error) + "\n", err=True)

@@ -8,13 +8,28 @@ import sys
 import click
 from click.shell_completion import CompletionItem
 
+from agentflow.agents.llm import LlmAgent
 from agentflow.cli._errors import Fault, traced
-from agentflow.cli._options import as_text, backend_option, debug_option, in_seconds, json_option, utf8
+from agentflow.cli._options import (
+    KEY,
+    as_text,
+    backend_option,
+    chosen_model,
+    debug_option,
+    in_seconds,
+    json_option,
+    model_option,
+    utf8,
+)
 from agentflow.cli._play import Backend, Player, Settings
 from agentflow.cli._store import complete_session, db_option, in_memory_option
 from agentflow.cli._targets import TargetError, load
 from agentflow.core import Agent
+from agentflow.errors import ConfigError
+from agentflow.models.base import Model
 from agentflow.timeline.words import clean
+
+_MODEL = "claude-opus-5-5"
 
 
 def _files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -24,6 +39,7 @@ def _files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
 @click.command("run")
 @click.argument("target", callback=utf8, shell_complete=_files)
 @click.argument("input", required=False, callback=utf8)
+@model_option(_MODEL)
 @json_option
 @click.option(
     "--lookahead", type=click.IntRange(min=0), default=0, show_default=True, metavar="EVENTS",
@@ -45,6 +61,7 @@ def command(
     target: str,
     input: str | None,  # noqa: A002 - what the help calls it
     *,
+    model: str | None,
     as_json: bool,
     lookahead: int,
     timeout: float | None,
@@ -69,6 +86,7 @@ def command(
         other = "--session" if session is not None else "--in-memory"
         raise Fault(f"--continue goes on with the latest session that was kept: leave out {other}")
     settings = Settings(
+        model=chosen_model(model, _MODEL),
         json=as_json,
         lookahead=lookahead,
         timeout=timeout,
@@ -83,6 +101,7 @@ def command(
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         player = Player(settings)
         agent = _load(target, debug=debug)
+        _check_models(agent, settings.model)
         player.play(agent, _message(input))
     ctx.exit(player.exit_code)
 
@@ -94,6 +113,16 @@ def _load(target: str, *, debug: bool) -> Agent:
         if debug and error.__cause__ is not None:
             click.echo(traced(error.__cause__) + "\n", err=True)
         raise Fault(clean(str(error))) from error
+
+
+def _check_models(agent: Agent, model: Model | None) -> None:
+    for node in agent.walk():
+        if isinstance(node, LlmAgent):
+            try:
+                node.model_or(model)
+            except ConfigError:
+                message = f"agent {node.name!r} has no model: set {KEY} and Claude thinks, or name one with --model"
+                raise Fault(message) from None
 
 
 def _message(text: str | None) -> str | None:

@@ -10,12 +10,14 @@ from typing import Any
 import anyio.to_thread
 
 from agentflow.agents.function import FunctionAgent
+from agentflow.agents.llm import LlmAgent
 from agentflow.agents.parallel import ParallelAgent
 from agentflow.agents.sequential import SequentialAgent
-from agentflow.content import Data
-from agentflow.core import InvocationContext
+from agentflow.content import Data, Text
+from agentflow.core import Agent, InvocationContext
 from agentflow.demo.analysts import (
     ANALYSTS,
+    PROMPTS,
     Analysis,
     Entities,
     Entity,
@@ -29,6 +31,7 @@ from agentflow.demo.analysts import (
     synthesis,
 )
 from agentflow.errors import ConfigError
+from agentflow.models.base import Message, Model
 
 TEXT = Path(__file__).with_name("text.txt")
 """The text that comes with it: "Alice's Adventures in Wonderland"."""
@@ -43,7 +46,9 @@ _READ: dict[str, Callable[[dict[str, Any]], Finding]] = {
 }
 
 
-def document_analysis(text: str, *, title: str = "Document analysis", max_concurrency: int = 4) -> SequentialAgent:
+def document_analysis(
+    text: str, *, title: str = "Document analysis", max_concurrency: int = 4, model: Model | str | None = None
+) -> SequentialAgent:
     """An agent that analyses `text`; what the user says to it doesn't matter.
 
     Its last words are the report. What one analyst fails to find is missing there; the others go on.
@@ -52,12 +57,14 @@ def document_analysis(text: str, *, title: str = "Document analysis", max_concur
         text: Anything that isn't blank.
         title: The heading of the report.
         max_concurrency: How many sections at the same time; each has four analysts.
+        model: Who reads it; local code, if nobody.
 
     Raises:
-        ConfigError: vaderSentiment isn't installed; the message names the extra.
+        ConfigError: There is no such model; without one, vaderSentiment isn't installed, and the message names the
+            extra.
         ValueError: The text is blank.
     """
-    if importlib.util.find_spec("vaderSentiment") is None:
+    if model is None and importlib.util.find_spec("vaderSentiment") is None:
         raise ConfigError(
             "the sentiment analyst needs vaderSentiment, which the extra `examples` brings: "
             "pip install 'agentflow-py[examples]'"
@@ -67,7 +74,7 @@ def document_analysis(text: str, *, title: str = "Document analysis", max_concur
     readers = [
         ParallelAgent(
             f"section-{part.number:0{digits}}",
-            [_analyst(name, part, digits) for name in ANALYSTS],
+            [_analyst(name, part, digits, model) for name in ANALYSTS],
             on_error="collect",
             description=part.title,
         )
@@ -77,12 +84,23 @@ def document_analysis(text: str, *, title: str = "Document analysis", max_concur
         "document",
         [
             ParallelAgent("sections", readers, max_concurrency=max_concurrency, on_error="collect"),
-            FunctionAgent("synthesis", partial(_synthesise, parts=parts, title=title)),
+            _synthesis(parts, title, model),
         ],
     )
 
 
-def _analyst(name: str, section: Section, digits: int) -> FunctionAgent:
+def _analyst(name: str, section: Section, digits: int, model: Model | str | None) -> Agent:
+    full_name = f"{name}-{section.number:0{digits}}"
+    description = f"{name} of {section.title!r}"
+    if model is not None:
+        text = [Message("user", (Text(section.text),))]
+        return LlmAgent(
+            full_name,
+            model=model,
+            instruction=PROMPTS[name],
+            description=description,
+            history=lambda ctx, messages: text,
+        )
     work = ANALYSTS[name]
 
     async def run(ctx: InvocationContext) -> None:
@@ -90,7 +108,38 @@ def _analyst(name: str, section: Section, digits: int) -> FunctionAgent:
         data = Data({"section": section.number, **asdict(finding)}, schema_name=name)
         await ctx.emit(ctx.event(f"{finding}", data))
 
-    return FunctionAgent(f"{name}-{section.number:0{digits}}", run, description=f"{name} of {section.title!r}")
+    return FunctionAgent(full_name, run, description=description)
+
+
+def _synthesis(parts: tuple[Section, ...], title: str, model: Model | str | None) -> Agent:
+    if model is None:
+        return FunctionAgent("synthesis", partial(_synthesise, parts=parts, title=title))
+    return LlmAgent(
+        "synthesis", model=model, instruction=PROMPTS["synthesis"], history=partial(_findings, title, parts)
+    )
+
+
+async def _findings(
+    title: str, parts: tuple[Section, ...], ctx: InvocationContext, messages: list[Message]
+) -> list[Message]:
+    """What all analysts have said, section by section, as the one message that the synthesis reads."""
+    said = {
+        event.author: event.text
+        for event in await ctx.history()
+        if event.invocation_id == ctx.invocation_id and event.author != "user"
+    }
+    told = [f"# {title}"]
+    for part in parts:
+        told.append(f"## Section {part.number}: {part.title}")
+        for name in ANALYSTS:
+            words = [text for author, text in said.items() if _is_of(author, name, part)]
+            told.append(f"{name}: {words[-1] if words else 'missing'}")
+    return [Message("user", (Text("\n\n".join(told)),))]
+
+
+def _is_of(author: str, name: str, section: Section) -> bool:
+    head, _, number = author.rpartition("-")
+    return head == name and int(number) == section.number
 
 
 async def _synthesise(ctx: InvocationContext, *, parts: tuple[Section, ...], title: str) -> None:

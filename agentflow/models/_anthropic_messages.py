@@ -289,7 +289,10 @@ def user_block(part: Part) -> Block | None:
 
 def result_block(part: ToolResult) -> Block:
     """What a tool answered. A list of parts (their wire form, or a mapping with `parts`) is content of its own."""
-    block: Block = {"type": "tool_result", "tool_use_id": safe_id(part.id), "content": _result_content(part.result)}
+    content = _result_content(part.result)
+    block: Block = {"type": "tool_result", "tool_use_id": safe_id(part.id)}
+    if not isinstance(content, str) or content.strip():
+        block["content"] = content
     if part.is_error:
         block["is_error"] = True
     _keep(part, block, _OWN_RESULT)

@@ -6,6 +6,7 @@ from typing import Any
 from agentflow.content import Part, ProviderBlock, Text, Thinking, ToolCall
 from agentflow.errors import ModelError
 from agentflow.events import Usage
+from agentflow.models._sdk import count_of, mapping_of, text_of
 from agentflow.models.base import FinishReason, ModelResponse, Refusal
 
 PROVIDER = "anthropic"
@@ -34,7 +35,8 @@ class Answer:
 
     def __init__(self, shown_as: str | None = None) -> None:
         self.response_id = shown_as
-        self.message: dict[str, Any] = {}
+        self.model = ""
+        self.begun = False
         self.blocks: list[dict[str, Any]] = []
         self.usage: dict[str, Any] = {}
         self.end: dict[str, Any] = {}
@@ -50,16 +52,11 @@ class Answer:
         """
         try:
             part = self._take(event)
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
+        except Exception as error:
             raise self.broken(f"an event made no sense: {json.dumps(event, default=str)[:200]}") from error
         if part is None:
             return None
         return ModelResponse(parts=(part,), partial=True, response_id=self.response_id, model=self.model)
-
-    @property
-    def model(self) -> str:
-        """Who answers, by its own words."""
-        return str(self.message.get("model", ""))
 
     def _take(self, event: Any) -> Part | None:
         kind = event["type"]
@@ -70,15 +67,18 @@ class Answer:
         if kind == "content_block_stop":
             self._stop(event["index"])
         elif kind == "message_delta":
-            self.end.update({key: value for key, value in event["delta"].items() if value is not None})
-            self.usage.update({key: value for key, value in event["usage"].items() if value is not None})
+            delta, usage = mapping_of(event["delta"]), mapping_of(event["usage"])
+            self.end.update({key: value for key, value in delta.items() if value is not None})
+            self.usage.update({key: value for key, value in usage.items() if value is not None})
             if event.get("context_management"):
                 self.end["context_management"] = event["context_management"]
             self.finished = "stop_reason" in self.end
         elif kind == "message_start":
-            self.message = event["message"]
-            self.usage = dict(self.message["usage"])
-            self.response_id = self.response_id or self.message["id"]
+            message = mapping_of(event["message"])
+            self.usage = dict(mapping_of(message["usage"]))
+            self.model = text_of(message["model"])
+            self.response_id = self.response_id or text_of(message["id"])
+            self.begun = True
         elif kind == "message_stop":
             self.finished = True
         return None
@@ -99,17 +99,20 @@ class Answer:
         Raises:
             ModelError: The stream ended before it did.
         """
-        if not self.finished:
+        if not (self.begun and self.finished):
             raise self.broken("the stream ended before the answer did")
-        reason = _REASONS.get(self.end.get("stop_reason", ""), "other")
         try:
-            for index in range(len(self.blocks)):
-                self._stop(index)
-            parts = [part for block in self.blocks if (part := self._part(block, reason)) is not None]
-        except (KeyError, TypeError) as error:
-            raise self.broken(f"{error!r} in a block of it") from error
+            return self._whole()
+        except Exception as error:
+            raise self.broken(f"{error!r} in it") from error
+
+    def _whole(self) -> ModelResponse:
+        reason = _REASONS.get(self.end.get("stop_reason", ""), "other")
+        for index in range(len(self.blocks)):
+            self._stop(index)
+        parts = [part for block in self.blocks if (part := self._part(block, reason)) is not None]
         if self.end.get("container"):
-            parts.append(ProviderBlock(CONTAINER, self.end["container"]))
+            parts.append(ProviderBlock(CONTAINER, mapping_of(self.end["container"])))
         stop = self.end.get("stop_details") or {}
         refusal = None
         if reason == "refusal":
@@ -127,59 +130,57 @@ class Answer:
 
     def used(self) -> Usage | None:
         """What was charged so far. Input is all of it: what was read from and written to the cache included."""
-        if not self.message:
+        if not self.begun:
             return None
         usage = self.usage
-        read, write = usage.get("cache_read_input_tokens") or 0, usage.get("cache_creation_input_tokens") or 0
-        thought = (usage.get("output_tokens_details") or {}).get("thinking_tokens") or 0
-        extra = {}
-        if usage.get("server_tool_use"):
-            extra["serverToolUse"] = usage["server_tool_use"]
+        read, write = count_of(usage.get("cache_read_input_tokens")), count_of(usage.get("cache_creation_input_tokens"))
+        details = usage.get("output_tokens_details")
         return Usage(
-            (usage.get("input_tokens") or 0) + read + write,
-            usage.get("output_tokens") or 0,
+            count_of(usage.get("input_tokens")) + read + write,
+            count_of(usage.get("output_tokens")),
             read,
             write,
-            thought,
+            count_of(details.get("thinking_tokens")) if isinstance(details, dict) else 0,
             1,
-            extra=extra or None,
+            extra={"serverToolUse": usage["server_tool_use"]} if usage.get("server_tool_use") else None,
         )
 
     def _start(self, index: int, block: dict[str, Any]) -> Part | None:
         if index != len(self.blocks):
             raise IndexError(index)
-        block = dict(block)
+        block = dict(mapping_of(block))
+        kind = text_of(block["type"])
         self.blocks.append(block)
-        kind = block["type"]
         if kind.endswith("tool_use"):
             self._json[index] = []
             return _input_piece(block, "") if kind == "tool_use" else None
         if kind in ("text", "thinking"):
-            self._text[index] = [block[kind]]
-            if block[kind]:
-                return Text(block[kind]) if kind == "text" else Thinking(block[kind])
+            begun = text_of(block.get(kind) or "")
+            self._text[index] = [begun]
+            if begun:
+                return Text(begun) if kind == "text" else Thinking(begun)
         return None
 
     def _delta(self, index: int, delta: dict[str, Any]) -> Part | None:
         kind = delta["type"]
         if kind == "text_delta":
-            text = delta["text"]
+            text = text_of(delta["text"])
             self._text[index].append(text)
             return Text(text) if text else None
         if kind == "thinking_delta":
-            thought = delta["thinking"]
+            thought = text_of(delta["thinking"])
             self._text[index].append(thought)
             return Thinking(thought) if thought else None
         block = self.blocks[index]
         if kind == "input_json_delta":
-            self._json[index].append(delta["partial_json"])
+            self._json[index].append(text_of(delta["partial_json"]))
             return _input_piece(block, delta["partial_json"]) if block["type"] == "tool_use" else None
         if kind == "signature_delta":
-            block["signature"] = delta["signature"]
+            block["signature"] = text_of(delta["signature"])
         elif kind == "citations_delta":
             block["citations"] = [*(block.get("citations") or ()), delta["citation"]]
         else:  # of a kind that is newer than this: what it says are fields of the block
-            block.update({key: value for key, value in delta.items() if key != "type"})
+            block.update({key: value for key, value in mapping_of(delta).items() if key != "type"})
         return None
 
     def _stop(self, index: int) -> None:
@@ -205,18 +206,25 @@ class Answer:
         kind = block.get("type")
         if kind == "text":
             citations = block.get("citations")
-            return Text(block["text"], extra={"citations": citations} if citations else None) if block["text"] else None
+            return (
+                Text(text_of(block["text"]), extra={"citations": citations} if citations else None)
+                if block["text"]
+                else None
+            )
         if kind == "thinking":
-            return Thinking(block["thinking"], block.get("signature"))
+            signature = block.get("signature")
+            return Thinking(text_of(block["thinking"]), signature if isinstance(signature, str) else None)
         if kind == "redacted_thinking":
-            return Thinking(redacted=block["data"])
+            return Thinking(redacted=text_of(block["data"]))
         if kind == "tool_use":
             if reason in _CUT_OFF and "INVALID_JSON" in block["input"]:
                 return None  # it was cut off in the middle of its arguments: nobody may run that
             more = {key: block[key] for key in ("caller", "toolset_name") if block.get(key) is not None}
-            return ToolCall(block["id"], block["name"], block["input"], extra=more or None)
+            return ToolCall(
+                text_of(block["id"]), text_of(block["name"]), mapping_of(block["input"]), extra=more or None
+            )
         return ProviderBlock(PROVIDER, block) if kind else None
 
 
 def _input_piece(block: dict[str, Any], delta: str) -> ToolCall:
-    return ToolCall(block["id"], block["name"], {}, extra={"delta": delta})
+    return ToolCall(text_of(block["id"]), text_of(block["name"]), {}, extra={"delta": delta})

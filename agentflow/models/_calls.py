@@ -26,12 +26,15 @@ _random = random.Random()
 class Call:
     """One call, retries included."""
 
-    def __init__(self, model: Any, request: Any, on_chunk: OnChunk | None, retry: Retry | None) -> None:
+    def __init__(
+        self, model: Any, request: Any, on_chunk: OnChunk | None, retry: Retry | None, *, patient: bool
+    ) -> None:
         self.model = model
         self.request = request
         self.on_chunk: OnChunk | None = None if on_chunk is None else self._show
         self._push = on_chunk
         self.retry = retry
+        self.patient = patient
         self.attempts = 0
         self.waited = 0.0
         self.shown = False
@@ -69,14 +72,13 @@ class Call:
         usage = await self._priced(response.usage or Usage(model_calls=1), response.model)
         if self.lost is not None:
             usage = self.lost + usage
-        response.usage = self._with_extra(usage)
-        return response
+        return replace(response, usage=self._with_extra(usage))
 
     async def _attempt(self, on_wait: Callable[[float], None] | None) -> Any:
         limiter = self.model.limiter
         if limiter is None:
             return await self.model.generate(self.request, self.on_chunk)
-        async with limiter.slot() as waited:
+        async with limiter.slot(self.request.model or self.model.name, patient=self.patient) as waited:
             self.waited += waited
             if waited > 0 and on_wait is not None:
                 on_wait(waited)
@@ -112,9 +114,19 @@ class Call:
 _OWN: Any = object()
 
 
-async def call_model(model: Any, request: Any, on_chunk: OnChunk | None, retry: Retry | None = _OWN) -> Any:
-    """See `Model.call`; `retry` overrides the model's own."""
-    call = Call(model, request, on_chunk, model.retry if retry is _OWN else retry)
+async def call_model(
+    model: Any, request: Any, on_chunk: OnChunk | None, retry: Retry | None = _OWN, *, patient: bool = True
+) -> Any:
+    """See `Model.call`.
+
+    Args:
+        model: Who is asked.
+        request: What.
+        on_chunk: Gets the pieces.
+        retry: Instead of the model's own.
+        patient: Wait where the provider has said that it wants no calls for a while; else that is an error.
+    """
+    call = Call(model, request, on_chunk, model.retry if retry is _OWN else retry, patient=patient)
     site = request.site
     tracing: Tracing | None = None if site is None else site.tracing
     try:

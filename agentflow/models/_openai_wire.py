@@ -7,7 +7,7 @@ from agentflow.content import Part, Text, Thinking, ToolCall
 from agentflow.errors import ModelError, ModelErrorKind
 from agentflow.events import Usage
 from agentflow.models._anthropic_messages import Block, build_turns
-from agentflow.models._sdk import kind_of_status, retry_after
+from agentflow.models._sdk import count_of, kind_of_status, mapping_of, retry_after, text_of
 from agentflow.models.base import FinishReason, ModelRequest, ModelResponse, ModelSettings, Refusal, ToolSpec
 
 PROVIDER = "openai"
@@ -142,10 +142,13 @@ def _told(blocks: list[Block]) -> list[dict[str, Any]]:
     content: list[dict[str, Any]] = []
     for block in blocks:
         if block["type"] == "tool_result":
-            inner = block["content"]
+            inner = block.get("content", "")
             if not isinstance(inner, str):  # a tool's message has words only: pictures come after it
                 content += [item for item in map(_item, inner) if item is not None and item["type"] != "text"]
-                inner = "\n".join(item["text"] for item in block["content"] if item["type"] == "text") or "(see below)"
+                inner = (
+                    "\n".join(item["text"] for item in block.get("content", ()) if item["type"] == "text")
+                    or "(see below)"
+                )
             said = f"Error: {inner}" if block.get("is_error") else inner
             messages.append({"role": "tool", "tool_call_id": block["tool_use_id"], "content": said})
         elif (item := _item(block)) is not None:
@@ -201,41 +204,43 @@ class Answer:
         """
         try:
             parts = self._take(event)
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
+        except Exception as error:
             raise self._broken(f"a chunk made no sense: {json.dumps(event, default=str)[:200]}") from error
         if not parts:
             return None
         return ModelResponse(parts=parts, partial=True, response_id=self._id, model=self._model)
 
-    def _take(self, chunk: dict[str, Any]) -> list[Part]:
-        self._id = self._id or chunk.get("id")
-        self._model = self._model or str(chunk.get("model") or "")
+    def _take(self, chunk: Any) -> list[Part]:
+        chunk = mapping_of(chunk)
+        self._id = self._id or text_of(chunk.get("id") or "") or None
+        self._model = self._model or text_of(chunk.get("model") or "")
         if chunk.get("usage"):
-            self._usage = chunk["usage"]
+            self._usage = mapping_of(chunk["usage"])
         parts: list[Part] = []
         for choice in chunk.get("choices") or ():
             delta = choice.get("delta") or {}
-            thought = delta.get("reasoning_content") or delta.get("reasoning")
+            thought = text_of(delta.get("reasoning_content") or delta.get("reasoning") or "")
             if thought:
                 self._thought.append(thought)
                 parts.append(Thinking(thought))
-            if delta.get("content"):
-                self._text.append(delta["content"])
-                parts.append(Text(delta["content"]))
+            words = text_of(delta.get("content") or "")
+            if words:
+                self._text.append(words)
+                parts.append(Text(words))
             if delta.get("refusal"):
-                self._refused.append(delta["refusal"])
+                self._refused.append(text_of(delta["refusal"]))
             parts += [self._call(call) for call in delta.get("tool_calls") or ()]
             if choice.get("finish_reason"):
-                self._reason = choice["finish_reason"]
+                self._reason = text_of(choice["finish_reason"])
                 self.finished = True
         return parts
 
     def _call(self, delta: dict[str, Any]) -> Part:
         call = self._calls.setdefault(delta.get("index") or 0, {"id": "", "name": "", "json": []})
         function = delta.get("function") or {}
-        call["id"] = call["id"] or delta.get("id") or ""
-        call["name"] = call["name"] or function.get("name") or ""
-        piece = function.get("arguments") or ""
+        call["id"] = call["id"] or text_of(delta.get("id") or "")
+        call["name"] = call["name"] or text_of(function.get("name") or "")
+        piece = text_of(function.get("arguments") or "")
         call["json"].append(piece)
         return ToolCall(call["id"], call["name"], {}, extra={"delta": piece})
 
@@ -248,15 +253,12 @@ class Answer:
         if not self.finished:
             raise self._broken("the stream ended before the answer did")
         reason = "refusal" if self._refused else _REASONS.get(self._reason, "other")
-        try:
-            calls = [call for call in self._calls.values() if reason != "max_tokens" or _arguments(call)[1]]
-            parts: list[Part] = [ToolCall(call["id"], call["name"], _arguments(call)[0]) for call in calls]
-            if self._text:
-                parts.insert(0, Text("".join(self._text)))
-            if self._thought:
-                parts.insert(0, Thinking("".join(self._thought), extra={"provider": PROVIDER}))
-        except TypeError as error:
-            raise self._broken(f"a piece of it is no text: {error}") from error
+        calls = [call for call in self._calls.values() if reason != "max_tokens" or _arguments(call)[1]]
+        parts: list[Part] = [ToolCall(call["id"], call["name"], _arguments(call)[0]) for call in calls]
+        if self._text:
+            parts.insert(0, Text("".join(self._text)))
+        if self._thought:
+            parts.insert(0, Thinking("".join(self._thought), extra={"provider": PROVIDER}))
         if self._calls and reason == "stop":
             reason = "tool_calls"
         return ModelResponse(
@@ -272,14 +274,14 @@ class Answer:
         """What was charged, if that has been said: it comes last."""
         if self._usage is None:
             return None
-        inputs = self._usage.get("prompt_tokens_details") or {}
-        outputs = self._usage.get("completion_tokens_details") or {}
+        usage = self._usage
+        inputs, outputs = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
         return Usage(
-            self._usage.get("prompt_tokens") or 0,
-            self._usage.get("completion_tokens") or 0,
-            inputs.get("cached_tokens") or 0,
+            count_of(usage.get("prompt_tokens")),
+            count_of(usage.get("completion_tokens")),
+            count_of(inputs.get("cached_tokens")) if isinstance(inputs, dict) else 0,
             0,
-            outputs.get("reasoning_tokens") or 0,
+            count_of(outputs.get("reasoning_tokens")) if isinstance(outputs, dict) else 0,
             1,
         )
 

@@ -159,6 +159,33 @@ async def read_answer(
                 await _shut(response, pieces)
 
 
+def text_of(value: Any) -> str:
+    """`value`, which the provider says is text.
+
+    Raises:
+        TypeError: It isn't.
+    """
+    if type(value) is not str:
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def mapping_of(value: Any) -> dict[str, Any]:
+    """`value`, which the provider says is an object.
+
+    Raises:
+        TypeError: It isn't.
+    """
+    if type(value) is not dict:
+        raise TypeError(f"{value!r} is no object")
+    return value
+
+
+def count_of(value: Any) -> int:
+    """A number of tokens; 0 for what is none."""
+    return value if type(value) is int and value > 0 else 0
+
+
 def _events(piece: Any, reader: EventReader | None, parse: Parse) -> list[Any]:
     if piece is None:
         return []

@@ -104,18 +104,21 @@ class AnthropicModel(SdkModel):
     async def generate(self, request: ModelRequest, on_chunk: OnChunk | None = None) -> ModelResponse:
         client = await self._client()
         response = await self._ask(client, request, on_chunk, None)
-        continued = 0
-        while response.finish_reason == "pause" and continued < _CONTINUED:
-            continued += 1
+        for _ in range(_CONTINUED):
+            if response.finish_reason != "pause":
+                break
             so_far = Message("assistant", tuple(response.parts))
             more = replace(request, messages=[*request.messages, so_far])
+            showing = _Showing(on_chunk) if on_chunk is not None else None
             try:
-                rest = await self._ask(client, more, on_chunk, response.response_id)
+                rest = await self._ask(client, more, showing, response.response_id)
             except ModelError as error:
-                if not error.retryable:
-                    error.usage = (error.usage or Usage()) + (response.usage or Usage())
+                paid = (response.usage or Usage()) + (error.usage or Usage())
+                if not error.retryable or (showing is not None and showing.shown):
+                    error.usage = paid
                     raise
-                return response  # what there is can be stored, and the next call goes on from there
+                response.usage = paid
+                break  # what there is can be stored, and the next call goes on from there
             if not rest.parts and rest.finish_reason == "pause":
                 break  # it doesn't get any further
             response = ModelResponse(
@@ -221,6 +224,18 @@ class AnthropicModel(SdkModel):
     ) -> tuple[dict[str, Any], dict[str, str], str]:
         itself = type(client).__name__ in ("AsyncAnthropic", "AsyncAnthropicFoundry")
         return build_params(self.name, self.settings, self.betas, request, turns, _sdk(), by_itself=itself)
+
+
+class _Showing:
+    """Passes pieces on, and knows whether there were any."""
+
+    def __init__(self, on_chunk: OnChunk) -> None:
+        self.on_chunk = on_chunk
+        self.shown = False
+
+    async def __call__(self, piece: ModelResponse) -> None:
+        self.shown = True
+        await self.on_chunk(piece)
 
 
 @cache

@@ -18,8 +18,9 @@ class FallbackModel(Model):
         LlmAgent("critic", model=FallbackModel("claude-opus-5-5", "claude-sonnet-5-5", "openai:gpt-6"))
 
     The next one is asked when a failure may pass (busy, down, too slow) and nothing of an answer was shown yet: words
-    that somebody has read aren't taken back. Each is asked once, the last as often as its own `retry` says. Every model
-    has a span of its own, and what the failed ones cost is counted.
+    that somebody has read aren't taken back. Each is asked once, the last as often as its own `retry` says; one whose
+    provider has asked for a pause (and that has a `limiter` to remember it) isn't asked at all. Every model has a span
+    of its own, and what the failed ones cost is counted.
 
     Args:
         *models: Two or more, or their names.
@@ -53,7 +54,7 @@ class FallbackModel(Model):
                 if last or type(model).call is not Model.call:  # one that wraps others knows best itself
                     response = await model.call(asked, on_chunk)
                 else:
-                    response = await call_model(model, asked, on_chunk, None)
+                    response = await call_model(model, asked, on_chunk, None, patient=False)
             except ModelError as error:
                 if error.usage is not None:
                     lost = error.usage if lost is None else lost + error.usage

@@ -13,9 +13,24 @@ from agentflow.errors import ConfigError, ModelError
 _TOO_MUCH = frozenset(("rate_limit", "overloaded"))
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What goes on at one model, in this event loop.
+
+    Attributes:
+        limit: How many of its calls may be on their way at once, now.
+        active: How many are.
+        waiting: How many wait.
+    """
+
+    limit: int
+    active: int
+    waiting: int
+
+
 @dataclass(slots=True)
 class _Line:
-    """Who waits, in one event loop."""
+    """Who waits for one model, in one event loop."""
 
     limit: float
     active: int = 0
@@ -25,11 +40,14 @@ class _Line:
 
 
 class ConcurrencyLimiter:
-    """Lets only so many model calls be on their way at once; the others wait, first come first served.
+    """Lets only so many calls of a model be on their way at once; the others wait, first come first served.
 
-    One limiter may be given to any number of models, agents and branches; they share it. It adapts: when the provider
-    says that it is too much (429, 529), the number is halved and nobody starts before the `retry-after` it gave; each
-    call that goes well raises it again, by one for as many calls as may be on their way at once.
+    Agents and branches that use a model with this limiter share it, and so do model objects that it is given to and
+    that have one name; models of other names have numbers of their own, as they have at their provider.
+
+    It adapts: when the provider says that it is too much (429, 529), the number is halved and nobody starts before the
+    `retry-after` it gave; each call that goes well raises it again, by one for as many calls as may be on their way at
+    once.
 
         limiter = ConcurrencyLimiter(20)
         critic = LlmAgent("critic", model=AnthropicModel("claude-sonnet-5-5", limiter=limiter))
@@ -37,7 +55,7 @@ class ConcurrencyLimiter:
     What a call waited is on its span, in a span of its own, and in `usage.extra["queueMs"]` of its event.
 
     Args:
-        most: How many at once, at most.
+        most: How many of one model at once, at most.
         least: How far it may go down.
         adaptive: Whether it adapts at all.
 
@@ -52,32 +70,30 @@ class ConcurrencyLimiter:
         self.most = most
         self.least = least
         self.adaptive = adaptive
-        self._line: RunVar[_Line] = RunVar("agentflow model calls")
+        self._lines: RunVar[dict[str, _Line]] = RunVar("agentflow model calls")
 
-    @property
-    def limit(self) -> int:
-        """How many may be on their way at once now."""
-        return int(self._here().limit)
-
-    @property
-    def active(self) -> int:
-        """How many are on their way."""
-        return self._here().active
-
-    @property
-    def waiting(self) -> int:
-        """How many wait."""
-        return len(self._here().waiting)
+    def load(self, model: str = "") -> Load:
+        """What goes on at the model of this name."""
+        line = self._line(model)
+        return Load(int(line.limit), line.active, len(line.waiting))
 
     @asynccontextmanager
-    async def slot(self) -> AsyncGenerator[float]:
-        """Wait for a turn, and have it inside the block. Gives the seconds that it took."""
-        line = self._here()
+    async def slot(self, model: str = "", *, patient: bool = True) -> AsyncGenerator[float]:
+        """Wait for a turn at a model, and have it inside the block. Gives the seconds that it took.
+
+        Raises:
+            ModelError: The provider wants no calls for a while, and who asks isn't `patient`.
+        """
+        line = self._line(model)
         began = anyio.current_time()
         await self._take(line)
         try:
             started = anyio.current_time()
             while line.not_before > started:
+                if not patient:
+                    pause = line.not_before - started
+                    why = f"model {model!r} wants no calls for {pause:.3g} s"
+                    raise ModelError(why, kind="rate_limit", retry_after=pause, model=model)
                 await anyio.sleep_until(line.not_before)
                 started = anyio.current_time()
             try:
@@ -92,11 +108,14 @@ class ConcurrencyLimiter:
             line.active -= 1
             self._let_in(line)
 
-    def _here(self) -> _Line:
-        line = self._line.get(None)
+    def _line(self, model: str) -> _Line:
+        lines = self._lines.get(None)
+        if lines is None:
+            lines = {}
+            self._lines.set(lines)
+        line = lines.get(model)
         if line is None:
-            line = _Line(float(self.most))
-            self._line.set(line)
+            line = lines[model] = _Line(float(self.most))
         return line
 
     async def _take(self, line: _Line) -> None:

@@ -234,7 +234,7 @@ def _spoken(ai: Any, item: Any) -> list[Any]:
 def _told(ai: Any, block: Block, names: dict[str, str]) -> list[Any]:
     kind, source = block["type"], block.get("source") or {}
     if kind == "tool_result":
-        inner = block["content"]
+        inner = block.get("content", "")
         words = inner if isinstance(inner, str) else "\n".join(one["text"] for one in inner if one["type"] == "text")
         result = ai.messages.ToolReturnPart(
             names.get(block["tool_use_id"], "tool"),

@@ -21,7 +21,7 @@ RESULT = "agentflow."
 """What the schema names of patterns' results begin with; such a value's `answer` is what the pattern answered."""
 
 _NUMBER = re.compile(r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[+-]?\d{1,4})?|[+-]?\.\d+", re.IGNORECASE)
-_FENCE = re.compile(r"\s*```[\w-]*\n(.*?)\n?```\s*", re.DOTALL)
+_FENCE = re.compile(r"```[\w-]*\n(.*?)\n?```", re.DOTALL)
 _MARKED = re.compile(
     r"[\W_]*(?:(?:so|thus|therefore|hence),?\s+)?(?:(?:the|my)\s+)?(?:final\s+)?answer\b"
     r"""[\s*_`"']*(?:is\b\s*:?|[:=–—]|-(?=\s))[\s*_`"']*""",  # what stands between it and the answer is no minus
@@ -141,11 +141,23 @@ def gist(answer: Any) -> Any:
     boxed = _BOXED.findall(answer)
     if boxed:
         return _trimmed(boxed[-1])
-    for line in reversed(answer.splitlines()):
-        mark = _MARKED.match(line)
-        if mark and (rest := _trimmed(line[mark.end() :])):
+    lines = answer.splitlines()
+    for place in range(len(lines) - 1, -1, -1):
+        mark = _MARKED.match(lines[place])
+        if mark and (rest := _trimmed(lines[place][mark.end() :]) or _paragraph(lines, place + 1)):
             return rest
     return answer
+
+
+def _paragraph(lines: Sequence[str], place: int) -> str:
+    """The first lines from a place on that say something, up to an empty one."""
+    found: list[str] = []
+    for line in lines[place:]:
+        if line.strip():
+            found.append(line)
+        elif found:
+            break
+    return _trimmed("\n".join(found))
 
 
 def _core(text: str) -> str:

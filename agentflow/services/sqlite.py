@@ -12,10 +12,15 @@ from types import TracebackType
 from typing import Literal, Self
 
 from anyio import to_thread
-from sqlalchemy import create_engine
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import StaticPool
+
+try:
+    from sqlalchemy import create_engine
+    from sqlalchemy.dialects import sqlite
+    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.pool import StaticPool
+except ModuleNotFoundError as error:
+    error.add_note("SQLiteStore needs the extra `sqlite`: pip install 'agentflow-py[sqlite]'")
+    raise
 
 from agentflow.errors import ConfigError, ServiceError
 from agentflow.services.sql.artifacts import SQLArtifactService
@@ -33,6 +38,7 @@ Durability = Literal["process", "power"]
 APPLICATION_ID = 0x61666C77
 """What marks a file as ours: "aflw", in its header."""
 
+_OLDEST = (3, 35)
 _LEFTOVER = 24 * 3600.0
 """Seconds after which what was written aside and never finished is nobody's any more."""
 
@@ -79,7 +85,7 @@ class SQLiteStore:
             raise ConfigError(f"durability must be 'process' or 'power', not {durability!r}")
         if not 0 <= lock_timeout < commit_timeout:
             raise ConfigError("lock_timeout must be 0 or more, and commit_timeout more than that")
-        self.path = Path(path)
+        self.path = Path(path).absolute()
         self._time = time
         self._driver = SQLiteDriver(self.path, durability, lock_timeout, read_only)
         self._database = Database(self._driver, timeout=commit_timeout, name=f"agentflow {self.path.name}")
@@ -215,7 +221,7 @@ class SQLiteDriver(Driver):
     def _open(self) -> sqlite3.Connection:
         mode = "ro" if self._read_only else "rw"
         connection = sqlite3.connect(
-            f"{self._path.absolute().as_uri()}?mode={mode}",
+            f"{self._path.as_uri()}?mode={mode}",
             uri=True,
             timeout=self._lock_timeout,
             isolation_level=None,
@@ -226,6 +232,8 @@ class SQLiteDriver(Driver):
 
     def _prepare(self) -> None:
         """See what the file is; make it, or bring its tables up to date."""
+        if sqlite3.sqlite_version_info < _OLDEST:
+            raise ConfigError(f"SQLiteStore needs SQLite 3.35 or newer; this Python has {sqlite3.sqlite_version}")
         if not self._read_only and not self._path.exists():
             os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))  # what agents are told is nobody else's affair
         connection = self._open()

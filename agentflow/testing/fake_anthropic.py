@@ -5,7 +5,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import Any, Literal
+from types import TracebackType
+from typing import Any, Literal, Self
 
 from agentflow.content import Part, ProviderBlock, Text, Thinking, ToolCall, as_parts
 from agentflow.errors import ConfigError
@@ -15,6 +16,7 @@ from agentflow.models.limiter import ConcurrencyLimiter
 from agentflow.models.prices import Price
 from agentflow.policies import Retry
 from agentflow.testing.anthropic_rules import anthropic_problems
+from agentflow.testing.models import UnexpectedCall
 
 Failure = Literal["drop", "eof", "stall", "garbage", "error"]
 """`drop`: the connection is lost. `eof`: the stream just ends. `stall`: nothing comes any more. `garbage`: what comes
@@ -203,6 +205,7 @@ class FakeAnthropic:
         agent = LlmAgent("clock", model=fake.model(), tools=[clock])
 
     Each request is checked by the API's rules (`anthropic_problems`) and refused with status 400 where it breaks one.
+    In a `with`, the test fails when it was asked too often or too rarely.
 
     Args:
         *script: One answer for each request, in order. A function gets the request's body and gives the answer.
@@ -254,6 +257,26 @@ class FakeAnthropic:
         """Serve on a free port of this machine, as long as the block lasts. Gives the base URL."""
         async with import_module("agentflow.testing._fake_transport").serving(self) as url:
             yield url
+
+    def verify(self) -> None:
+        """Fail unless it was asked exactly as often as its script says.
+
+        Raises:
+            UnexpectedCall: It wasn't.
+        """
+        if self.count > len(self.script) and self.repeat:
+            return
+        if self.count != len(self.script):
+            raise UnexpectedCall(f"FakeAnthropic was asked {self.count} times, its script has {len(self.script)}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.verify()
 
     def take(self, request: Received) -> Reply:
         """The answer to a request; for those who carry the bytes."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from agentflow.content import ToolCall, ToolResult
 from agentflow.events import (
+    EVERY_BRANCH,
     AgentComplete,
     AgentParallelComplete,
     AgentParallelStart,
@@ -355,7 +356,7 @@ class Timeline:
         if record.hidden:
             hidden = set(record.hidden)
             for child in turn.children:
-                child.hidden = child.hidden or child.branch in hidden
+                child.hidden |= child.branch in hidden or (child.forked and EVERY_BRANCH in hidden)
 
     def _told(self, event: Event) -> None:
         turn = self._open.get((event.path, event.branch))

@@ -76,7 +76,7 @@ function draw() {
   if (!pending) { pending = true; requestAnimationFrame(() => { pending = false; paint(); }); }
 }
 function colours() {
-  for (const name of ["back", "panel", "line", "grid", "text", "soft", "accent", "pick", "ok", "error", "timeout", "cancelled", "skipped", "unfinished"]) {
+  for (const name of ["back", "panel", "line", "grid", "text", "soft", "accent", "pick", "ok", "error", "timeout", "cancelled", "skipped", "unfinished", "paused"]) {
     probe.style.color = `var(--${name})`;
     css[name] = getComputedStyle(probe).color;
   }
@@ -175,10 +175,10 @@ function round(to, x, y, width, height, radius) {
   to.roundRect(x, y, Math.max(width, 0), height, Math.min(radius, Math.max(width, 0) / 2));
 }
 function segments(to, turn, y, x, right) {
-  const colour = css[state(turn)], tall = 12, top = y + 6;
+  const colour = css[state(turn)], tall = 12, top = y + 6, directs = turn.pieces.some(([kind]) => kind === "children");
   for (const [kind, began, ended] of turn.pieces) {
     const left = x(began), end = kind === "own" || kind === "failed" ? Math.max(x(ended), left + LEAST) : x(ended);
-    if (end < 0) continue;
+    if (end < 0 || (directs && kind === "own" && x(ended) - left < LEAST)) continue; // a moment between two children
     if (kind === "own" || kind === "failed") { to.fillStyle = kind === "own" ? colour : css.error; round(to, left, top, end - left, tall, 3); to.fill(); }
     else if (kind === "children") { to.fillStyle = colour; to.globalAlpha *= .6; to.fillRect(left, top + 5, end - left, 3); to.globalAlpha /= .6; }
     else if (kind === "queue") { hatch(to, left, top, end - left, tall); }
@@ -187,7 +187,7 @@ function segments(to, turn, y, x, right) {
   if (right - x(turn.began) > 14) {
     to.fillStyle = css.accent;
     for (const call of turn.calls || []) to.fillRect(x(call.began), top + tall - 3, Math.max(1.5, x(call.ended ?? turn.ended) - x(call.began)), 3);
-    const ended = {error: "✕", timeout: "✕", cancelled: "◼"}[turn.status];
+    const ended = {error: "✕", timeout: "✕", cancelled: "◼", paused: "❚❚"}[turn.status];
     to.font = "bold 9px system-ui, sans-serif";
     to.textBaseline = "middle";
     to.fillStyle = css.back;

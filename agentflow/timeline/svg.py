@@ -17,13 +17,13 @@ text { font: 12px system-ui, -apple-system, "Segoe UI", "Noto Sans", sans-serif;
 .title { font-size: 17px; font-weight: 650 } .soft { fill: #69717d } .small { font-size: 11px }
 .top { font-weight: 650 } .back { fill: #fff } .grid { stroke: #e9ecf0 }
 .ok { fill: #2b9a72 } .error, .failed { fill: #d6336c } .timeout { fill: #e8590c } .cancelled { fill: #d9930d }
-.skipped { fill: #9aa2ad } .unfinished { fill: #1c7ed6 } .children { opacity: .6 }
+.skipped { fill: #9aa2ad } .unfinished { fill: #1c7ed6 } .paused { fill: #7950f2 } .children { opacity: .6 }
 .queue { fill: url(#hatch); stroke: #9aa2ad } .hatch { stroke: #9aa2ad; opacity: .6 }
 .retry { stroke: #d9930d; stroke-width: 2; stroke-dasharray: 4 3 } .call { fill: #3b5bdb }
 @media (prefers-color-scheme: dark) {
   text { fill: #e6e9ee } .soft { fill: #949daa } .back { fill: #14171c } .grid { stroke: #2a3038 }
   .ok { fill: #43b98c } .error, .failed { fill: #f0608f } .timeout { fill: #ff8a4c } .cancelled { fill: #e8b04a }
-  .unfinished { fill: #5cadf2 } .call { fill: #91a7ff }
+  .unfinished { fill: #5cadf2 } .paused { fill: #b197fc } .call { fill: #91a7ff }
 }
 """
 _DEFINITIONS = """<defs>
@@ -135,7 +135,10 @@ def _bars(turn: Turn, y: int, scale: _Scale) -> list[str]:
     status = turn.status or "unfinished"
     for kind, began, ended in pieces(turn):
         x = scale.x(began)
-        width = max(scale.x(ended) - x, 2.0 if kind in ("own", "failed") else 0.0)
+        width = scale.x(ended) - x
+        if kind == "own" and turn.busy and width < 1.5:
+            continue  # a moment between two children
+        width = max(width, 2.0 if kind in ("own", "failed") else 0.0)
         if kind == "retry":
             bars.append(f'<line class="retry" x1="{x:.1f}" x2="{x + width:.1f}" y1="{y + 12}" y2="{y + 12}"/>')
         elif kind == "children":

@@ -15,6 +15,7 @@ STYLES = {
     "error": "bold red",
     "timeout": "bold red",
     "cancelled": "yellow",
+    "paused": "magenta",
     "skipped": "dim",
     "unfinished": "cyan",
 }

@@ -38,7 +38,7 @@ class AgentTool(Tool):
         max_result_bytes: See `Tool`.
 
     Raises:
-        ConfigError: A setting can't work. From a call: the agent is among those that led to it.
+        ConfigError: A setting can't work. From a call: the agent is among those that led to it, and the model is told.
 
     Source: adk-go `tool/agenttool`; unlike there, it is no run of its own.
     """

@@ -1,57 +1,24 @@
 """A model has asked for tools: run them, and give back what they answered, in the order of the calls."""
 
-import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from inspect import isawaitable
 from typing import Any
 
 import anyio
 
-from agentflow import tracing
-from agentflow._invocation import Place, Timer
-from agentflow._turn import explain
 from agentflow.content import Part, ToolCall, ToolResult
-from agentflow.core import InvocationContext, Tool, ToolContext
-from agentflow.errors import (
-    AgentflowError,
-    InvalidArguments,
-    InvalidEvent,
-    LimitExceeded,
-    NotConfirmed,
-    PluginError,
-    ServiceError,
-    StateConflict,
-    ToolTimeout,
-)
+from agentflow.core import InvocationContext, Tool
 from agentflow.events import Actions, Event, build_event
 from agentflow.questions import LONG_RUNNING, WAITING, Paused, Question
 from agentflow.state import REMOVED, reducing
-from agentflow.tools._results import as_result, shorten
-
-logger = logging.getLogger(__name__)
-
-BeforeTool = Callable[[ToolContext, Tool, dict[str, Any]], Awaitable[Any] | Any]
-"""Called before a tool; what it returns is the result, and the tool isn't called. It may change the arguments."""
-
-AfterTool = Callable[[ToolContext, Tool, dict[str, Any], Any], Awaitable[Any] | Any]
-"""Called with each result; what it returns replaces it."""
-
-OnToolErrorCallback = Callable[[ToolContext, Tool, dict[str, Any], Exception], Awaitable[Any] | Any]
-"""Called when a tool fails; what it returns is the result."""
-
-FATAL = (LimitExceeded, PluginError, ServiceError, StateConflict)
-"""Failures of the run rather than of a tool: no model is told, the turn fails."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Hooks:
-    """An agent's own callbacks around its tools; plugins come first, and who says something ends the round."""
-
-    before: Sequence[BeforeTool] = ()
-    after: Sequence[AfterTool] = ()
-    on_error: Sequence[OnToolErrorCallback] = ()
+from agentflow.tools._job import (
+    AfterTool as AfterTool,
+    BeforeTool as BeforeTool,
+    Hooks as Hooks,
+    Job,
+    OnToolErrorCallback as OnToolErrorCallback,
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -84,13 +51,6 @@ class Called:
         raise Paused([*(question for question in self.waiting if question not in unasked), *asked])
 
 
-class _NoTool(Tool):
-    """Stands for a tool that isn't there."""
-
-    async def run(self, ctx: ToolContext, args: dict[str, Any]) -> Any:
-        raise NotImplementedError
-
-
 async def run_calls(
     ctx: InvocationContext,
     calls: Sequence[ToolCall],
@@ -119,7 +79,7 @@ async def run_calls(
     jobs = []
     for call in calls:
         numbers[line] += 1
-        jobs.append(_Job(ctx, call, tools, hooks or Hooks(), f"{call.name}#{numbers[line]}"))
+        jobs.append(Job(ctx, call, tools, hooks or Hooks(), f"{call.name}#{numbers[line]}"))
     return await _run_jobs(ctx, jobs, limit)
 
 
@@ -148,7 +108,7 @@ async def resume_calls(
     waiting: list[Question] = []
     for call, placeholder in past.waiting_calls():
         extra = placeholder.extra or {}
-        job = _Job(ctx, call, tools, hooks or Hooks(), str(extra[WAITING]))
+        job = Job(ctx, call, tools, hooks or Hooks(), str(extra[WAITING]))
         asked = past.confirmation(call.id)
         if LONG_RUNNING in extra:
             job.result = past.given(call.id)
@@ -169,7 +129,7 @@ async def resume_calls(
     return called
 
 
-async def _run_jobs(ctx: InvocationContext, jobs: "list[_Job]", limit: int | None) -> Called:
+async def _run_jobs(ctx: InvocationContext, jobs: list[Job], limit: int | None) -> Called:
     await ctx.flush()
     ctx._active += 1  # an agent that its own code runs meanwhile is on a branch of its own
     try:
@@ -183,9 +143,9 @@ async def _run_jobs(ctx: InvocationContext, jobs: "list[_Job]", limit: int | Non
     return _merge(ctx, jobs)
 
 
-def _batches(jobs: "list[_Job]") -> "list[list[_Job]]":
+def _batches(jobs: list[Job]) -> list[list[Job]]:
     """What may run together: a sequential tool runs alone, between those before it and those after it."""
-    batches: list[list[_Job]] = []
+    batches: list[list[Job]] = []
     open_batch = False
     for job in jobs:
         if job.tool.sequential or not open_batch:
@@ -195,7 +155,7 @@ def _batches(jobs: "list[_Job]") -> "list[list[_Job]]":
     return batches
 
 
-async def _run_batch(batch: "list[_Job]", limit: int | None) -> None:
+async def _run_batch(batch: list[Job], limit: int | None) -> None:
     if len(batch) == 1:
         await batch[0].run()
         return
@@ -241,7 +201,7 @@ def close_calls(ctx: InvocationContext, calls: Sequence[ToolCall], results: Iter
     run.defer(ctx, ctx._place, make)
 
 
-def _merge(ctx: InvocationContext, jobs: "list[_Job]") -> Called:
+def _merge(ctx: InvocationContext, jobs: list[Job]) -> Called:
     delta: dict[str, Any] = {}
     actions = Actions()
     for job in jobs:
@@ -273,188 +233,3 @@ def _deep(old: Any, new: Any) -> Any:
     if isinstance(old, dict) and isinstance(new, dict):
         return {**old, **{key: _deep(old[key], value) if key in old else value for key, value in new.items()}}
     return new
-
-
-class _Job:
-    """One call on its way."""
-
-    def __init__(
-        self, ctx: InvocationContext, call: ToolCall, tools: Mapping[str, Tool], hooks: Hooks, segment: str
-    ) -> None:
-        tool = tools.get(call.name)
-        self.call = call
-        self.hooks = hooks
-        self.unknown = tool is None
-        self.known = tools
-        self.tool = tool or _NoTool("missing_tool")
-        self.segment = segment
-        self.result: ToolResult | None = None
-        self.beside: tuple[Part, ...] = ()
-        self.written: dict[str, Any] = {}
-        self.waiting: tuple[Question, ...] = ()
-        self.ctx = _context(ctx, self.tool, call, segment)
-
-    async def run(self) -> None:
-        """See it through to a result; what fails is told as one."""
-        ctx, run = self.ctx, self.ctx._run
-        if self.result is not None:
-            return  # it has come from outside
-        error: Exception | None = None
-        began = run.now()
-        if run.tracing is not None:
-            ctx._span = run.tracing.start_tool(
-                tool=self.call.name,
-                description=self.tool.description,
-                call_id=self.call.id,
-                agent=ctx.agent.name,
-                parent=ctx._span,
-                args=self.call.args,
-            )
-        outcome = "cancelled"
-        try:
-            if run.tracing is None:
-                error = await self._work()
-            else:
-                with tracing.current(ctx._span):
-                    error = await self._work()
-            outcome = "ok" if error is None else "error"
-        except Paused as pause:
-            outcome = "paused"
-            self._wait(pause.questions)
-        except Exception as raised:
-            outcome, error = "error", raised
-            explain(raised, ctx)
-            raise
-        finally:
-            ctx.ended = True
-            if ctx._state is not None:
-                if outcome == "ok":
-                    self.written = ctx._state.take_pending() or {}
-                ctx._state.close()
-            if run.tracing is not None:
-                run.tracing.end_tool(
-                    ctx._span,
-                    tool=self.call.name,
-                    outcome=outcome,
-                    duration=run.now() - began,
-                    error=error,
-                    result=self.result.result if self.result is not None else None,
-                )
-
-    def _wait(self, questions: tuple[Question, ...]) -> None:
-        words = "it waits for an answer"
-        if any(question.call is self.call for question in questions):
-            words = f"tool {self.tool.name!r} requires confirmation, please approve or reject"
-        self.waiting = questions
-        self.result = ToolResult(self.call.id, self.call.name, words, is_error=True, extra={WAITING: self.segment})
-
-    def _come_later(self) -> None:
-        """A long-running tool has nothing to say yet: the answer to its call is that to a question."""
-        ctx, call = self.ctx, self.call
-        extra = {WAITING: self.segment, LONG_RUNNING: True}
-        self.result = ToolResult(call.id, call.name, "it is at work; the result comes later", extra=extra)
-        self.waiting = (
-            Question(
-                kind="result", id=call.id, message=f"the result of {call.name!r}", call=call, path=ctx.path,
-                branch=ctx._parent._place.branch if ctx._parent is not None else "", invocation_id=ctx._run.id,
-            ),
-        )  # fmt: skip
-
-    async def _work(self) -> Exception | None:
-        """Gives the error that the model is told, if it is one."""
-        ctx, tool, args = self.ctx, self.tool, dict(self.call.args)
-        plugins, hooks = ctx._services.plugins, self.hooks
-        failed: Exception | None = None
-        value: Any = None
-        try:
-            value = await self._before(args)
-            if value is None:
-                value = await self._call(args)
-        except FATAL:
-            raise
-        except Exception as error:
-            failed = error
-        if failed is not None:
-            value = await plugins.first("on_tool_error", ctx, tool, args, failed)
-            if value is None:
-                value = await _first(hooks.on_error, ctx, tool, args, failed)
-            if value is not None:
-                failed = None
-            elif tool.on_error == "raise":
-                raise failed
-            else:
-                value = _told(failed)
-        if not self.unknown:
-            after = await plugins.first("after_tool", ctx, tool, args, value)
-            if after is None:
-                after = await _first(hooks.after, ctx, tool, args, value)
-            if after is not None:
-                value, failed = after, None
-        if value is None and tool.long_running:
-            self._come_later()
-            return None
-        try:
-            result, self.beside = as_result(tool.name, value)
-            result = await shorten(ctx, result, tool.max_result_bytes)
-        except InvalidEvent as error:
-            result, failed = str(error), error
-        extra = {LONG_RUNNING: True} if tool.long_running and failed is None else None
-        self.result = ToolResult(self.call.id, self.call.name, result, is_error=failed is not None, extra=extra)
-        return failed
-
-    async def _before(self, args: dict[str, Any]) -> Any:
-        ctx, tool = self.ctx, self.tool
-        if self.unknown:
-            known = ", ".join(self.known) or "none"
-            raise InvalidArguments(f"tool {self.call.name!r} not found. Available tools: {known}")
-        value = await ctx._services.plugins.first("before_tool", ctx, tool, args)
-        return value if value is not None else await _first(self.hooks.before, ctx, tool, args)
-
-    async def _call(self, args: dict[str, Any]) -> Any:
-        ctx, tool = self.ctx, self.tool
-        needed: Any = tool.require_confirmation
-        if callable(needed):
-            needed = needed(ctx, args)
-            needed = await needed if isawaitable(needed) else needed
-        hint = f"Please approve or reject the call of tool {tool.name!r}."
-        if needed and not ctx.request_confirmation(hint).confirmed:
-            raise NotConfirmed("Tool execution not confirmed")
-        limit = tool.timeout
-        if limit is None:
-            return await tool.run(ctx, args)
-        now = ctx._run.now
-        with anyio.CancelScope(deadline=now() + limit) as scope:
-            ctx._timers = (*ctx._timers, Timer(scope, now))
-            return await tool.run(ctx, args)
-        raise ToolTimeout(f"tool {tool.name!r} was still at work after {limit:g} s", tool=tool.name, seconds=limit)
-
-
-def _context(ctx: InvocationContext, tool: Tool, call: ToolCall, segment: str) -> ToolContext:
-    inner = ToolContext(ctx._run, ctx._services, ctx.agent, ctx)
-    place = ctx._place
-    inner.path = ctx.path
-    inner._loop = None  # an escalation inside of a call is the caller's affair: `actions.escalate`
-    inner._place = Place((*place.segments, ctx.agent.name, segment), place.groups, place.watchers)
-    inner._past = ctx._past
-    inner.call, inner.tool, inner.actions, inner.confirmation, inner.isolates = call, tool, Actions(), None, False
-    inner.idempotency_key = "/".join((ctx._run.id, ctx.path, ctx._place.branch, str(ctx.iteration or 0), call.id))
-    return inner
-
-
-def _told(error: Exception) -> str:
-    """An error, as a model is told of it."""
-    try:
-        words = str(error)[:10_000]
-    except Exception:  # its own __str__ fails
-        words = ""
-    return words if isinstance(error, AgentflowError) else f"{type(error).__name__}: {words}"
-
-
-async def _first(callbacks: Sequence[Callable[..., Any]], *args: Any) -> Any:
-    for callback in callbacks:
-        value = callback(*args)
-        if isawaitable(value):
-            value = await value
-        if value is not None:
-            return value
-    return None

@@ -37,6 +37,8 @@ from agentflow import *
 @pytest.fixture(autouse=True)
 def own_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file in which this test's sessions are kept, in this process and those that it starts."""
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AGENTFLOW_DB", str(tmp_path / "kept" / "agentflow.db"))
     return tmp_path / "kept" / "agentflow.db"
 
@@ -193,7 +195,8 @@ def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
 def clean_environment() -> dict[str, str]:
     """This environment, without what changes how terminals are drawn on."""
     drop = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "TERM")
-    kept = {name: value for name, value in os.environ.items() if name not in drop and not name.startswith("OTEL_")}
+    ours = ("OTEL_", "ANTHROPIC_")
+    kept = {name: value for name, value in os.environ.items() if name not in drop and not name.startswith(ours)}
     return kept | {"PYTHONUTF8": "1"}
 
 

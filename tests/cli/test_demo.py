@@ -12,13 +12,14 @@ from agentflow import Event
 from agentflow.demo.pipeline import NOTE
 
 Call = Callable[..., Result]
+SAYS = f"{NOTE} Set ANTHROPIC_API_KEY and Claude reads it."
 TEXT = "# One\n\nMary is happy in Paris. Mary sings.\n\n# Two\n\nTom is sad. Tom weeps in Rome, and Tom waits.\n"
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_the_text_that_comes_with_it(call: Call, backend: str) -> None:
     result = call("demo", "--backend", backend)
-    assert (result.exit_code, result.stderr) == (0, NOTE + "\n")
+    assert (result.exit_code, result.stderr) == (0, SAYS + "\n")
     for number in range(1, 13):
         for analyst in ("sentiment", "entities", "summary", "keywords"):
             assert f"sections.section-{number:02}.{analyst}-{number:02}: " in result.stdout
@@ -52,7 +53,7 @@ def test_a_folder_is_read_one_file_after_the_other(call: Call, tmp_path: Path) -
     result = call("demo", tmp_path)
     assert result.exit_code == 1
     assert result.stderr.splitlines() == [
-        NOTE,
+        SAYS,
         "[1/4] a.md",
         "[2/4] b.txt",
         "[3/4] c.rst",

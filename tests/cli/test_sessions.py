@@ -215,3 +215,15 @@ def test_several_commands_may_make_one_file_at_once(agent_file: Write, own_sessi
     started = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(4)]
     assert [(process.communicate(timeout=60)[1], process.returncode) for process in started] == [(b"", 0)] * 4
     assert len(objects(call("sessions", "--json"))) == 4
+
+
+@pytest.mark.parametrize("words", [["show", "--events"], ["sessions", "--json"], ["export", "--all"], ["timeline"]])
+def test_a_reader_that_has_seen_enough_is_no_error(team: Path, words: list[str]) -> None:
+    """As `head -1` does: the pipe is closed before anything is written."""
+    command = [sys.executable, "-m", "agentflow", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(30) == 141

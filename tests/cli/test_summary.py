@@ -8,9 +8,19 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from agentflow import Agent, FunctionAgent, InvocationContext, LoopAgent, ParallelAgent, Runner, SequentialAgent
+from agentflow import (
+    Agent,
+    DecompositionAgent,
+    FunctionAgent,
+    InvocationContext,
+    LoopAgent,
+    ParallelAgent,
+    Runner,
+    ScatterGatherAgent,
+    SequentialAgent,
+)
 from agentflow.cli._board import Board
-from agentflow.cli._rows import fit, live_rows, summary_rows
+from agentflow.cli._rows import fit, live_rows, summary_rows, text_rows
 from agentflow.timeline.model import Timeline
 from agentflow.timeline.words import duration, plural
 
@@ -166,6 +176,32 @@ async def test_a_run_that_was_cut_off_has_a_path_too() -> None:
     assert [state for _, _, state, _ in lines(board)] == ["running", "ok", "running"]
     assert path(timing)[-1][0] == "b"
     assert timing.wall <= 3
+
+
+@virtual()
+async def test_how_patterns_decided_is_in_the_summary() -> None:
+    voters = [
+        worker(name, takes=takes, says=said) for name, takes, said in (("a", 1, "x"), ("b", 2, "y"), ("c", 3, "x"))
+    ]
+    voters.append(worker("d", takes=4, says="x"))
+    vote = ScatterGatherAgent("vote", voters, aggregator="voting", quality=lambda answer, outcomes: 0.5)
+    board, timing = await follow(LoopAgent("twice", [vote], max_iterations=2))
+    rows = ["".join(text for text, _ in row) for row in summary_rows(board, timing, status="ok", wall=6.0)]
+    assert "vote: voting of 4 answers, agreement 75%, quality 0.50, the last of 2" in rows
+
+
+async def test_what_agents_are_told_is_one_line() -> None:
+    writer = worker("writer", says="two\nlines")
+    panel = ScatterGatherAgent("panel", [worker("a", says="x")], aggregator=writer)
+    plan = DecompositionAgent("plan", decomposer=lambda task: ["one", "two"], specialists=worker("w", says="done"))
+    rows = []
+    async with Runner(SequentialAgent("s", [panel, plan])) as runner, runner.run("go") as run:
+        async for event in run:
+            rows += ["".join(text for text, _ in row) for row in text_rows(event)]
+    told = [row for row in rows if row.startswith("to ")]
+    assert told[0].startswith("to s.panel.writer: The task: ``` go ``` 1 of 1 answered.")
+    assert sorted(told[1:]) == ["to plan.w#2: two", "to plan.w: one"]
+    assert "s.panel.writer" not in "".join(row for row in rows if row not in told)
 
 
 async def test_no_events_are_no_lines() -> None:

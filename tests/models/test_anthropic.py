@@ -57,6 +57,8 @@ async def test_an_answer_is_streamed_and_then_whole() -> None:
     assert json.loads("".join(deltas)) == {"zone": "UTC", "n": [1, 2]}
     assert {piece.response_id for piece in pieces.all} == {"msg_1"}
     assert fake.open_streams == 0
+    assert fake.requests[0].headers["content-type"] == "application/json"
+    assert fake.requests[0].headers["authorization"] == "Bearer sk-ant-fake"
 
 
 async def test_several_tools_at_once() -> None:
@@ -245,9 +247,20 @@ async def test_a_paused_turn_that_can_not_go_on_now_is_what_there_is() -> None:
     fake = FakeAnthropic(paused, fails(529), says("Done."))
     answer = await fake.model(retry=None).call(ask("go"))
     assert (answer.text, answer.finish_reason) == ("Looking.", "pause")
+    assert answer.usage is not None
+    assert answer.usage.model_calls == 1
     again = await fake.model().call(ask("go", model(*answer.parts)))
     assert again.text == "Done."
     assert fake.requests[2].body["messages"][-1]["content"][-1]["id"] == "srvtoolu_1"
+
+
+async def test_what_was_shown_of_the_rest_of_a_turn_is_not_taken_back() -> None:
+    search = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}
+    paused = says("Looking.", ProviderBlock("anthropic", search), stop_reason="pause_turn")
+    fake = FakeAnthropic(paused, says("Found it.").breaking("drop", 4))
+    with pytest.raises(ModelError) as caught:
+        await fake.model().call(ask("go"), Pieces())
+    assert (caught.value.kind, caught.value.shown, caught.value.usage.model_calls) == ("stream", True, 2)
 
 
 async def test_how_it_ends() -> None:

@@ -183,7 +183,7 @@ def sensible(messages: list[Message]) -> list[Message]:
     return kept
 
 
-@hypothesis_settings(max_examples=300, deadline=None)
+@hypothesis_settings(max_examples=150, deadline=None)
 @given(MESSAGES.map(sensible), st.booleans(), st.sampled_from([None, 2000, True, False]))
 def test_any_history_makes_a_valid_request(messages: list[Message], tools: bool, thinking: Any) -> None:
     declared = [ToolSpec("one"), ToolSpec("two")] if tools else []

@@ -152,6 +152,18 @@ async def test_it_does_not_take_back_what_was_shown() -> None:
     assert second.requests == []
 
 
+async def test_a_model_that_wants_a_pause_is_left_alone() -> None:
+    began = anyio.current_time()
+    first, second = scripted(busy(retry_after=30), "back again", name="first"), scripted("one", "two", name="second")
+    first.limiter = ConcurrencyLimiter(4)
+    either = FallbackModel(first, second)
+    with first, second:
+        assert [(await either.call(ask())).text for _ in range(2)] == ["one", "two"]
+        assert (len(first.requests), anyio.current_time()) == (1, began)
+        await anyio.sleep(30)
+        assert (await either.call(ask())).text == "back again"
+
+
 async def test_the_last_one_tries_as_often_as_it_wants_and_tells_of_the_others() -> None:
     last = scripted(busy(), busy(), retry=Retry(attempts=2, delay=0), name="last")
     with last, pytest.raises(ModelError) as caught:

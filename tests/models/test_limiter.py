@@ -7,6 +7,7 @@ import anyio
 import pytest
 
 from agentflow import ConcurrencyLimiter, ConfigError, ModelError
+from agentflow.models.limiter import Load
 from tests.faults.clocks import jumpy_backend
 from tests.models.asking import busy
 
@@ -40,9 +41,9 @@ async def test_so_many_at_once_and_first_come_first_served() -> None:
         for _ in range(5):
             tasks.start_soon(works, limiter, 1.0, ends.append)
             await anyio.sleep(0.01)
-        assert (limiter.active, limiter.waiting) == (2, 3)
+        assert limiter.load() == Load(limit=2, active=2, waiting=3)
     assert [round(end - began) for end in ends] == [1, 1, 2, 2, 3]
-    assert (limiter.active, limiter.waiting) == (0, 0)
+    assert (limiter.load().active, limiter.load().waiting) == (0, 0)
 
 
 async def test_who_is_cancelled_while_waiting_takes_no_turn() -> None:
@@ -63,7 +64,7 @@ async def test_who_is_cancelled_while_waiting_takes_no_turn() -> None:
             tasks.start_soon(one, "c")
             doomed.cancel_scope.cancel()
     assert order == ["a", "c"]
-    assert (limiter.active, limiter.waiting) == (0, 0)
+    assert (limiter.load().active, limiter.load().waiting) == (0, 0)
 
 
 async def test_a_turn_that_comes_while_it_is_cancelled_goes_to_the_next() -> None:
@@ -79,20 +80,20 @@ async def test_a_turn_that_comes_while_it_is_cancelled_goes_to_the_next() -> Non
         tasks.start_soon(works, limiter, 1)
         await anyio.sleep(0.1)
         doomed.cancel()
-    assert (limiter.active, limiter.waiting) == (0, 0)
+    assert (limiter.load().active, limiter.load().waiting) == (0, 0)
 
 
 async def test_too_much_halves_it_and_what_goes_well_raises_it_again() -> None:
     limiter = ConcurrencyLimiter(16)
     for left in (8, 4, 2, 1, 1):
         await fails_in(limiter, 1, busy())
-        assert limiter.limit == left
+        assert limiter.load().limit == left
     for _ in range(2):
         await works(limiter, 1)
-    assert limiter.limit == 2
+    assert limiter.load().limit == 2
     for _ in range(200):
         await works(limiter, 0.01)
-    assert limiter.limit == 16
+    assert limiter.load().limit == 16
 
 
 async def test_a_volley_of_refusals_counts_once() -> None:
@@ -100,7 +101,7 @@ async def test_a_volley_of_refusals_counts_once() -> None:
     async with anyio.create_task_group() as tasks:
         for _ in range(16):
             tasks.start_soon(fails_in, limiter, 1, busy())
-    assert limiter.limit == 8
+    assert limiter.load().limit == 8
 
 
 async def test_nobody_starts_before_the_provider_wants() -> None:
@@ -114,20 +115,34 @@ async def test_nobody_starts_before_the_provider_wants() -> None:
     assert [round(end - began) for end in ends] == [31, 31]
 
 
+async def test_each_model_has_numbers_of_its_own() -> None:
+    """As it has at its provider: that one is busy says nothing about another."""
+    limiter = ConcurrencyLimiter(2)
+    began = anyio.current_time()
+    with pytest.raises(ModelError):
+        async with limiter.slot("opus"):
+            raise busy(retry_after=30)
+    async with limiter.slot("haiku"), limiter.slot("haiku"):
+        assert anyio.current_time() == began
+        assert (limiter.load("opus").limit, limiter.load("haiku").active) == (1, 2)
+    async with limiter.slot("opus") as waited:
+        assert waited == pytest.approx(30)
+
+
 async def test_other_failures_change_nothing() -> None:
     limiter = ConcurrencyLimiter(4)
     await fails_in(limiter, 1, ModelError("no", kind="auth"))
     await fails_in(limiter, 1, KeyError("x"))
     fixed = ConcurrencyLimiter(4, adaptive=False)
     await fails_in(fixed, 1, busy(retry_after=30))
-    assert (limiter.limit, fixed.limit) == (4, 4)
+    assert (limiter.load().limit, fixed.load().limit) == (4, 4)
 
 
 async def test_it_never_goes_below_the_least() -> None:
     limiter = ConcurrencyLimiter(10, least=3)
     for _ in range(5):
         await fails_in(limiter, 1, busy())
-    assert limiter.limit == 3
+    assert limiter.load().limit == 3
 
 
 @pytest.mark.parametrize(("most", "least"), [(0, 1), (2, 3), (2.5, 1), (True, True), (3, 0)])

@@ -115,6 +115,9 @@ def test_the_gist_is_what_a_text_says_is_its_answer() -> None:
     assert gist("6 times 7.\nThe answer is 42.") == "42"
     assert gist(r"\boxed{41} no, \boxed{42}") == "42"
     assert gist(r"So \boxed{\frac{1}{2}}.") == r"\frac{1}{2}"
+    assert gist("Hm.\n**Answer:**\n\n42\n\nSince it is so.") == "42"
+    assert gist("Answer:\n```\nx = 1\ny = 2\n```") == "x = 1\ny = 2"
+    assert gist("The answer is:") == "The answer is:"
     assert gist("Answer the question first.") == "Answer the question first."
     assert gist("Because the answer matters (a lot).") == "Because the answer matters (a lot)."
     assert gist({"answer": 1}) == {"answer": 1}
@@ -131,6 +134,16 @@ def test_what_json_does_not_know_counts_by_its_words() -> None:
     assert canonical({"a": {1}}) == canonical({"a": "{1}"})
     assert canonical("9" * 500) != canonical("9" * 499)
     assert canonical("1e9999") == canonical("10e9998")
+
+
+@pytest.mark.parametrize(
+    "piece", [" ", "\n", "*", "answer ", "answer: \n", "\\boxed{", "```\n", "{", "[", "1", "1,", "`", "a "]
+)
+def test_hostile_text_is_read_too(piece: str) -> None:
+    """Reading it is linear: a pattern that goes back and forth would be at it for minutes."""
+    text = piece * (200_000 // len(piece)) + "```x"
+    assert canonical(text)
+    assert similarity(text, text) == 1.0
 
 
 def test_text_that_only_looks_like_json_is_text() -> None:

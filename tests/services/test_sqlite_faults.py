@@ -236,12 +236,39 @@ async def test_who_waits_too_long_is_told_that_nobody_knows(stuck: SQLiteStore) 
                 tasks.start_soon(append, "second", events[1])
         assert type(told["first"]) is CommitUnknown
         assert type(told["second"]) is ServiceError
+        with anyio.fail_after(30):
+            await append("third", event_of("third"))
+        assert type(told["third"]) is ServiceError
         Stuck.gate.set()
         late = event_of("late")
         await store.sessions.append(KEY, [late])
         assert (late.serial, events[0].serial, events[1].serial) == (2, 1, None)
         session = await store.sessions.get(KEY)
         assert [event.text for event in session.events] == ["first", "late"]
+
+
+async def test_what_is_kept_in_mind_is_bounded_and_changes_no_number(
+    new_store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More sessions and branches than are kept, in one transaction."""
+    monkeypatch.setattr("agentflow.services.sql.log._SESSIONS", 3)
+    monkeypatch.setattr("agentflow.services.sql.log._LINES", 4)
+    async with new_store() as store:
+        keys = [SessionKey("app", "ada", f"s{n}") for n in range(6)]
+        for key in keys:
+            await store.sessions.create(*key)
+        async with anyio.create_task_group() as tasks:
+            for n in range(60):
+                tasks.start_soon(store.sessions.append, keys[n % 6], [event_of(str(n), branch=f"p.b{n % 7}")])
+        await store.sessions.append(keys[0], [event_of("x", branch=f"p.b{n % 9}") for n in range(40)])
+        log = store.sessions._log
+        assert len(log._known) <= 3
+        assert all(len(known.lines) <= 4 for known in log._known.values())
+        for key in keys:
+            session = await store.sessions.get(key)
+            assert [event.serial for event in session.events] == list(range(1, session.version + 1))
+        assert [(await store.sessions.get(key)).version for key in keys] == [50, 10, 10, 10, 10, 10]
+        assert await store.check() == []
 
 
 async def test_an_append_outlasts_the_cancellation_of_its_task(new_store) -> None:

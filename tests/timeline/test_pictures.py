@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import runpy
 from collections import defaultdict
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,6 +17,7 @@ from agentflow.timeline.text import columns, cut
 from tests.browser import dom, needs_chromium
 from tests.timeline.panel import events_of, panel, speaker, virtual
 
+ROOT = Path(__file__).parents[2]
 WICKED = "</script><script>alert(1)</script><!-- <b>&amp;\"'\x1b[31m\u202e\0\ud800 日本 @DATA@ ]]>"
 
 
@@ -227,6 +229,14 @@ async def test_a_page_of_many_turns_draws_what_can_be_seen(tmp_path: Path) -> No
     drawn = dom(page.as_uri(), tmp_path / "profile")
     assert 10 < drawn.count('role="treeitem"') < 60
     assert "6,651" in drawn
+
+
+@virtual
+async def test_the_picture_in_the_docs_is_what_it_looks_like_today(tmp_path: Path) -> None:
+    draw = runpy.run_path(str(ROOT / "docs" / "make_timeline.py"))["draw"]
+    await draw(tmp_path / "timeline.svg")
+    today = (tmp_path / "timeline.svg").read_text(encoding="utf-8")
+    assert today == (ROOT / "docs" / "timeline.svg").read_text(encoding="utf-8"), "run docs/make_timeline.py"
 
 
 @pytest.mark.parametrize("seconds", [1e-6, 0.0007, 0.03, 0.9, 1.0, 7.8, 59, 61, 3_599, 5_400, 90_000, 1e7])

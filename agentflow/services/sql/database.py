@@ -11,7 +11,7 @@ from anyio.lowlevel import RunVar
 
 from agentflow.errors import ServiceError
 from agentflow.services.sql.query import Driver
-from agentflow.services.sql.writer import Call, Job, Writer
+from agentflow.services.sql.writer import Call, Writer
 
 T = TypeVar("T")
 
@@ -21,6 +21,10 @@ _readers: RunVar[CapacityLimiter] = RunVar("agentflow readers")
 
 class Database:
     """What the services of one store share.
+
+    Attributes:
+        driver: As it was given.
+        do: Has a job done by the writer; see `Writer.do`.
 
     Args:
         driver: What this kind of database does in its own way.
@@ -32,16 +36,13 @@ class Database:
         self.driver = driver
         self._caches: list[Callable[[], None]] = []
         self._writer = Writer(driver, self._caches, timeout=timeout, name=name)
+        self.do = self._writer.do
         self._pool = _Pool(driver)
         weakref.finalize(self, _let_go, self._writer.end, self._pool)
 
     def on_change(self, forget: Callable[[], None]) -> None:
         """Have `forget` called, in the writer's thread, when others may have written."""
         self._caches.append(forget)
-
-    async def do(self, job: Job) -> Any:
-        """Have a job done by the writer; see `Writer.do`."""
-        return await self._writer.do(job)
 
     async def write(self, work: Callable[[Any], T]) -> T:
         """Have `work` done in a transaction with whatever else is to be written; see `Job` for what it may raise."""

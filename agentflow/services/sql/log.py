@@ -93,8 +93,6 @@ class Log:
             return None
         session, changed = row[0], row[6]
         known = self._known[key] = _Known(session, self.version(connection, session), changed)
-        if len(self._known) > _SESSIONS:
-            self._known.popitem(last=False)
         return known
 
     def version(self, connection: Any, session: int) -> int:
@@ -109,8 +107,8 @@ class Log:
         touched: dict[SessionKey, _Known] = {}
         for job in jobs:
             key = job.key
-            known = self.known(connection, key)
-            job.error = self._refusal(job, known)
+            known = self._known.get(key) or self.known(connection, key)
+            job.error = _refusal(job, known)
             if job.error is not None or known is None:
                 continue
             serial, session = known.version, known.id << SERIAL_BITS
@@ -130,6 +128,11 @@ class Log:
         for known in touched.values():
             if known.changed != self._latest:
                 known.changed = self.touch(connection, known.id)
+            if len(known.lines) > _LINES:
+                known.lines.clear()
+                known.runs.clear()
+        while len(self._known) > _SESSIONS:  # not before all rows are in: what is not known is read
+            self._known.popitem(last=False)
 
         def tell() -> None:
             for event, seq, serial in numbers:
@@ -137,20 +140,7 @@ class Log:
 
         return tell
 
-    def _refusal(self, job: Append, known: _Known | None) -> Exception | None:
-        if known is None:
-            return no_session(job.key)
-        if job.expected is not None and job.expected != known.version:
-            return stale(job.key, job.expected, known.version)
-        for row in job.rows:
-            if row[0].__dict__["serial"] is not None:
-                return ServiceError(f"event {row[0].id!r} is stored already: not appended")
-        return None
-
     def _line(self, connection: Any, known: _Known, run: str, branch: str) -> list[int]:
-        if len(known.lines) >= _LINES:
-            known.lines.clear()
-            known.runs.clear()
         number = known.runs.get(run)
         if number is None:
             number = known.runs[run] = self.run_id(connection, known.id, run)
@@ -174,6 +164,17 @@ class Log:
         assert row is not None
         found: int = row[0]
         return found
+
+
+def _refusal(job: Append, known: _Known | None) -> Exception | None:
+    if known is None:
+        return no_session(job.key)
+    if job.expected is not None and job.expected != known.version:
+        return stale(job.key, job.expected, known.version)
+    for row in job.rows:
+        if row[0].__dict__["serial"] is not None:  # by another append, meanwhile
+            return ServiceError(f"event {row[0].id!r} is stored already: not appended")
+    return None
 
 
 def body_of(event: Event) -> tuple[Event, str, str, float, str, Mapping[str, Any], Sequence[str]]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import and_, delete, or_, select
+from sqlalchemy import and_, delete, literal, select
 
 from agentflow.errors import ServiceError
 from agentflow.services.sessions import SessionKey
@@ -36,8 +36,8 @@ class StateTable:
             driver,
             select(state.c.user, state.c.session, state.c.name, state.c.value).where(
                 state.c.app == app,
-                or_(state.c.user == "", state.c.user == user),
-                or_(state.c.session == 0, state.c.session == session),
+                state.c.user.in_([literal(""), user]),  # IN, not OR: only so does SQLite use the key for both
+                state.c.session.in_([literal(0), session]),
             ),
         )
         values = {name: param(name) for name in ("app", "user", "session", "name", "value")}

@@ -55,6 +55,17 @@ class Job:
         """Do it; in the writer's thread."""
         raise NotImplementedError
 
+    def outcome(self) -> Any:
+        """Its result, once it is done.
+
+        Raises:
+            Exception: What it raised.
+        """
+        error = self.given_up or self.error
+        if error is not None:
+            raise error
+        return self.result
+
 
 class Call(Job):
     """A job that is one function of the connection."""
@@ -99,7 +110,12 @@ class Writer:
             if not self._started or self._closed or self._pid != os.getpid():
                 self._start()
             self._loop.queue.put(job)
-        return await self._outcome(job)
+        try:
+            await job.ticket
+        except job.loop.cancelled:  # noqa: ASYNC103 - a scope's cancellation comes again at the next checkpoint
+            if not await _outlast(job):  # noqa: ASYNC120 - shielded
+                raise
+        return job.outcome()
 
     async def aclose(self) -> None:
         """Do what was asked for, then end the thread. Nothing more can be asked for."""
@@ -107,10 +123,12 @@ class Writer:
         _address(last)
         with self._lock:
             closed, self._closed = self._closed or not self._started, True
-            if not closed:
-                self._loop.queue.put(last)
-        if not closed:
-            await self._outcome(last)
+            if closed:
+                return
+            self._loop.queue.put(last)
+        with anyio.CancelScope(shield=True):
+            await last.ticket
+        last.outcome()
 
     @property
     def end(self) -> Callable[[], None]:
@@ -126,22 +144,16 @@ class Writer:
             threading.Thread(target=work, name=name, daemon=True).start()
         self._started = True
 
-    async def _outcome(self, job: Job) -> Any:
-        try:
-            await job.ticket
-        except job.loop.cancelled:  # noqa: ASYNC103 - a scope's cancellation comes again at the next checkpoint
-            by_scope = anyio.current_effective_deadline() == float("-inf")
-            with anyio.CancelScope(shield=True):  # the task is cancelled; what it asked for is not
-                while not job.done:
-                    job.ticket = job.loop.new_ticket()
-                    with suppress(job.loop.cancelled):  # asyncio's own, again: one is enough
-                        await job.ticket
-            if not by_scope:  # asyncio's own Task.cancel() comes only once
-                raise
-        error = job.given_up or job.error
-        if error is not None:
-            raise error
-        return job.result
+
+async def _outlast(job: Job) -> bool:
+    """Wait for a job though its task is cancelled; gives whether that was by a scope, which will say so again."""
+    by_scope = anyio.current_effective_deadline() == float("-inf")
+    with anyio.CancelScope(shield=True):
+        while not job.done:
+            job.ticket = job.loop.new_ticket()
+            with suppress(job.loop.cancelled):  # asyncio's own Task.cancel(), again: one is enough
+                await job.ticket
+    return by_scope  # asyncio's own comes only once
 
 
 def _address(job: Job) -> None:
@@ -187,7 +199,7 @@ class _Loop:
                 self.disconnect()
                 self.forget()
             with self.lock:
-                given_up, self.batch = self.batch is not jobs, ()
+                given_up, self.batch, self.began = self.batch is not jobs, (), 0.0
             if not given_up:
                 _answer(jobs)
             jobs = work = []  # they know the store, which is to end when it is dropped
@@ -211,20 +223,24 @@ class _Loop:
 
     def watch(self) -> None:
         """In a thread of its own: give up on what the database doesn't answer, so that nobody waits for ever."""
+        told = f"the store didn't answer within {self.timeout:g} s"
         while not self.ended.wait(self.timeout / 4):
+            waiting: list[Job | None] = []
             with self.lock:
-                if not self.batch or monotonic() - self.began < self.timeout:
+                if not self.began or monotonic() - self.began < self.timeout:
                     continue
                 stuck, self.batch = self.batch, ()
-            told = f"the store didn't answer within {self.timeout:g} s"
+                with suppress(Empty):
+                    while True:
+                        waiting.append(self.queue.get_nowait())
             for job in stuck:
                 job.given_up = CommitUnknown(f"{told}: it may yet write this, or it may not")
-            waiting, last = self.take() if not self.queue.empty() else ([], False)
-            for job in waiting:
+            late = [job for job in waiting if job is not None]
+            for job in late:
                 job.given_up = ServiceError(f"{told}; this was still waiting, and nothing of it was written")
-            if last:
+            if len(late) < len(waiting) or any(type(job) is _Last for job in late):
                 self.end()
-            _answer([*stuck, *waiting])
+            _answer([*stuck, *late])
 
     def commit(self, jobs: Sequence[Job]) -> None:
         """Do `jobs` in one transaction; if that fails because of one of them, each in its own."""
