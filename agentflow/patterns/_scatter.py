@@ -22,6 +22,9 @@ from agentflow.state import OnConflict
 _RECHECK = 0.01
 """Seconds, at the least, after which a branch that waits for room is looked at again."""
 
+_MOST = 5
+"""Reasons, and names for one of them, that an error message has room for."""
+
 OnError = Literal["collect", "cancel"]
 Rater = Callable[[int, Outcome], Awaitable[str]]
 """Told of each branch that has ended, one after the other, by its place; takes its time to say why that is enough."""
@@ -316,13 +319,27 @@ class Scatter:
         successes = sum(answered(outcome) for outcome in outcomes)
         needed = self.plan.min_successes
         if successes < needed:
-            whys = "; ".join(f"{seat.name}: {why_missing(seat)}" for seat in self.seats if not usable(seat))
             raise TooFewAnswers(
-                f"agent {self.ctx.path!r}: {successes} of {len(self.seats)} branches answered, {needed} must: {whys}",
+                f"agent {self.ctx.path!r}: {successes} of {len(self.seats)} branches answered, {needed} must: "
+                + self._whys(),
                 successes=successes,
                 needed=needed,
                 causes=tuple(errors),
             )
+
+    def _whys(self) -> str:
+        """Why answers are missing, each reason once."""
+        whys: dict[str, list[str]] = {}
+        for seat in self.seats:
+            if not usable(seat):
+                whys.setdefault(why_missing(seat), []).append(seat.name)
+        reasons = [f"{_some(names)}: {why}" for why, names in whys.items()]
+        return "; ".join(reasons[:_MOST]) + (f"; and {len(reasons) - _MOST} more" if len(reasons) > _MOST else "")
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = len(names) - _MOST
+    return ", ".join(names[:_MOST]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def usable(seat: Seat) -> bool:

@@ -12,7 +12,7 @@ from agentflow import Event
 from agentflow.demo.pipeline import NOTE
 
 Call = Callable[..., Result]
-SAYS = f"{NOTE} Set ANTHROPIC_API_KEY and Claude reads it."
+SAYS = f"{NOTE}\nSet ANTHROPIC_API_KEY and Claude reads it."
 TEXT = "# One\n\nMary is happy in Paris. Mary sings.\n\n# Two\n\nTom is sad. Tom weeps in Rome, and Tom waits.\n"
 
 
@@ -53,7 +53,7 @@ def test_a_folder_is_read_one_file_after_the_other(call: Call, tmp_path: Path) -
     result = call("demo", tmp_path)
     assert result.exit_code == 1
     assert result.stderr.splitlines() == [
-        SAYS,
+        *SAYS.splitlines(),
         "[1/4] a.md",
         "[2/4] b.txt",
         "[3/4] c.rst",

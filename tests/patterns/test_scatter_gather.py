@@ -134,6 +134,16 @@ async def test_every_branch_failed_is_one_error_with_all_causes() -> None:
     )
 
 
+async def test_an_error_says_each_reason_once() -> None:
+    same = ScatterGatherAgent("p", script("v", [Fails("no key")]), n=40)
+    with pytest.raises(TooFewAnswers, match=r"v, v#2, v#3, v#4, v#5 and 35 more: ValueError: no key$") as caught:
+        await gathered(same)
+    assert len(caught.value.causes) == 40
+    other = ScatterGatherAgent("p", script("v", [Fails(str(n)) for n in range(9)]), n=9)
+    with pytest.raises(TooFewAnswers, match=r"v#5: ValueError: 4; and 4 more$"):
+        await gathered(other)
+
+
 async def test_too_few_successes_give_up_as_soon_as_that_is_sure() -> None:
     lines = [Fails(), "a", Fails(), Hangs()]
     panel = ScatterGatherAgent("p", script("v", lines, after=[1, 2, 3, 0]), n=4, min_successes=3)
