@@ -14,13 +14,13 @@ from anyio.lowlevel import checkpoint
 from opentelemetry.trace import INVALID_SPAN, Span, SpanContext
 
 from agentflow import tracing
-from agentflow._driver import drive, short
+from agentflow._generators import drive, short
 from agentflow._hooks import Hooks
 from agentflow._invocation import Invocation, Place, Timer, Watcher, summary, with_pending
 from agentflow._resources import Resources
 from agentflow._streams import Watched
 from agentflow.content import Part, Text, clean_text
-from agentflow.errors import AgentTimeout, InvalidEvent, RunError
+from agentflow.errors import AgentTimeout, CommitUnknown, InvalidEvent, RunError
 from agentflow.events import (
     Actions,
     AgentComplete,
@@ -320,9 +320,10 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
                 raise failed from None  # noqa: ASYNC104 - see above
             pause = pause_in(error)
             if pause is not None:
-                if begin.serial is not None:
-                    ctx.status = "paused"
-                    await _tell_failure(ctx, _end_record(ctx, start, "paused", None))  # noqa: ASYNC102 - shielded
+                broken = await _tell_pause(ctx, start, begin)  # noqa: ASYNC102 - shielded
+                if broken is not None:
+                    await _fail(ctx, start, broken, begin)  # noqa: ASYNC102 - shielded
+                    raise broken from None  # noqa: ASYNC104 - what waits must be in the log
                 _leave(ctx, None)
                 raise pause from None  # noqa: ASYNC104 - it is what was raised, perhaps alone in a group
         # Cancelled; at the very end perhaps, when all had been said and stored.
@@ -351,6 +352,18 @@ def outcome_of(ctx: Turn, error: BaseException | None, pending: tuple[Question, 
         usage=ctx._usage,
         pending=pending,
     )
+
+
+async def _tell_pause(ctx: Turn, start: AgentStart, begin: Event) -> Exception | None:
+    """The turn waits for an answer: store that. Gives why it couldn't be."""
+    ctx.status = "paused"
+    with anyio.move_on_after(_GRACE, shield=True) as scope:
+        try:
+            if begin.serial is not None:
+                await ctx.tell(_end_record(ctx, start, "paused", None), wait=False)
+        except Exception as error:
+            return error
+    return CommitUnknown(f"the pause of agent {ctx.path!r} was not stored in time") if scope.cancelled_caught else None
 
 
 async def _fail(ctx: Turn, start: AgentStart, error: Exception, begin: Event) -> None:
@@ -460,7 +473,7 @@ def _work(ctx: Turn, start: AgentStart, timeout: float | None) -> Coroutine[Any,
     if plugins.before_agent or plugins.after_agent or agent.before_agent or agent.after_agent:
         return _body(ctx)
     work = agent.run(ctx)
-    return work if type(work) is CoroutineType else drive(ctx, work)
+    return work if type(work) is CoroutineType else drive(ctx.emit, ctx.path, work)
 
 
 async def _in_time(ctx: Turn, start: AgentStart, limit: float) -> None:
@@ -512,7 +525,7 @@ async def _body(ctx: Turn) -> None:
             await ctx.emit(reply)
             return
     work = agent.run(ctx)
-    result = await (work if type(work) is CoroutineType else drive(ctx, work))
+    result = await (work if type(work) is CoroutineType else drive(ctx.emit, ctx.path, work))
     if result is not None:
         _refuse(ctx, result)
     if plugins.after_agent or agent.after_agent:

@@ -244,6 +244,8 @@ class Runner:
             raise ConfigError(f"run: {error}") from error
         if isinstance(lookahead, bool) or not isinstance(lookahead, int) or lookahead < 0:
             raise ConfigError(f"run: lookahead must be a whole number, 0 or more, not {lookahead!r}")
+        if answers is not None and not isinstance(answers, Mapping):
+            raise ConfigError(f"run: answers are values by the ids of their questions, not {answers!r}")
         _one_of("on_busy", on_busy, ("wait", "reject"))
         _one_of("on_consumer_gone", on_consumer_gone, ("cancel", "detach", "drain"))
         key = SessionKey(*check_key(self.app_name, user_id, session_id))
@@ -282,6 +284,7 @@ class Runner:
         lookahead: int = 0,
         stream: bool = True,
         limits: Limits | None = None,
+        answers: Mapping[str, Any] | None = None,
         backend: Literal["asyncio", "trio"] = "asyncio",
     ) -> SyncRun:
         """A run without `await`, for scripts and notebooks: `for event in Runner(agent).run_sync("...")`.
@@ -296,6 +299,7 @@ class Runner:
             lookahead: See `run`.
             stream: See `run`.
             limits: See `run`.
+            answers: See `run`.
             backend: Which event loop it runs on.
         """
         run = self.run(
@@ -303,6 +307,7 @@ class Runner:
             user_id=user_id,
             session_id=session_id,
             state=state,
+            answers=answers,
             lookahead=lookahead,
             stream=stream,
             limits=limits,

@@ -12,6 +12,7 @@ from heapq import heapify, heappop, heappush
 
 import anyio
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
 from opentelemetry.trace import SpanContext
 
 from agentflow._invocation import Watcher, summary
@@ -172,6 +173,10 @@ class Branches:
                     directing = error
                     self.failed = True
                     self._stop_all(type(error).__name__)
+            if run.stopping:
+                await (
+                    checkpoint()
+                )  # on trio a group ends well whose tasks did, though it was cancelled: see _run_branch
             ctx.join_loops()
             self._pause()
             actions = self.fold()

@@ -103,7 +103,7 @@ async def resume_calls(
     past = ctx._past
     if past is None:
         return None
-    past.replay = 0  # it reads what it had said, and goes on from there
+    ctx.go_on()
     jobs = []
     waiting: list[Question] = []
     for call, placeholder in past.waiting_calls():

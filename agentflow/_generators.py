@@ -1,9 +1,8 @@
-"""How an agent's `run` is seen through: a coroutine, another awaitable, or a generator that yields events."""
+"""The generator driver: an agent that yields is one that emits."""
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from inspect import isawaitable
-from typing import Protocol
 
 import anyio
 
@@ -12,33 +11,26 @@ from agentflow.events import Event
 
 logger = logging.getLogger(__name__)
 
+Emit = Callable[[Event], Awaitable[None]]
+
 _SWALLOWS = 3
 """How often a generator may yield again under a cancelled scope: a `finally` may, once or twice."""
 
 
-class Speaker(Protocol):
-    """A context, as far as driving needs it."""
-
-    path: str
-
-    async def emit(self, event: Event) -> None:
-        """Say something."""
-
-
-async def drive(ctx: Speaker, work: object) -> object:
+async def drive(emit: Emit, path: str, work: object) -> object:
     """See through what an agent's `run` gave that is no plain coroutine."""
     if isawaitable(work):
         return await work
     if not isinstance(work, AsyncIterator):
         raise InvalidEvent(
-            f"agent {ctx.path!r}: run must be an async function or an async generator; it gave {short(work)}"
+            f"agent {path!r}: run must be an async function or an async generator; it gave {short(work)}"
         )
-    await _iterate(ctx, work)
+    await iterate(emit, path, work)
     return None
 
 
-async def _iterate(ctx: Speaker, events: AsyncIterator[Event]) -> None:
-    """Run a generator to its end in this task; what happens at a `yield` is thrown back in there.
+async def iterate(emit: Emit, path: str, events: AsyncIterator[Event]) -> None:
+    """Emit what an agent (at `path`) yields, in this task; what happens at a `yield` is thrown back in there.
 
     So a timeout, a task group or a span around a `yield` behaves as around an `await`. One that goes on yielding
     though its scope is cancelled is closed and reported.
@@ -48,10 +40,10 @@ async def _iterate(ctx: Speaker, events: AsyncIterator[Event]) -> None:
         event = await anext(events)
         while True:
             try:
-                await ctx.emit(event)
+                await emit(event)
             except BaseException as error:  # noqa: ASYNC103 - the generator is told, and says what becomes of it
                 if not isinstance(events, AsyncGenerator) or swallowed >= _SWALLOWS:
-                    await _put_down(ctx, events)  # noqa: ASYNC102 - `aclose` is its own affair
+                    await _put_down(path, events)  # noqa: ASYNC102 - `aclose` is its own affair
                     raise
                 event = await events.athrow(error)  # noqa: ASYNC102 - likewise
                 if not isinstance(error, Exception) and anyio.current_effective_deadline() == float("-inf"):
@@ -62,13 +54,13 @@ async def _iterate(ctx: Speaker, events: AsyncIterator[Event]) -> None:
         return
 
 
-async def _put_down(ctx: Speaker, events: AsyncIterator[Event]) -> None:
+async def _put_down(path: str, events: AsyncIterator[Event]) -> None:
     if isinstance(events, AsyncGenerator):
-        logger.error("agent %r swallowed its cancellation %d times; it is closed", ctx.path, _SWALLOWS)
+        logger.error("agent %r swallowed its cancellation %d times; it is closed", path, _SWALLOWS)
         try:
             await events.aclose()
         except RuntimeError:  # "async generator ignored GeneratorExit"
-            logger.exception("agent %r can't be closed", ctx.path)
+            logger.exception("agent %r can't be closed", path)
 
 
 def short(value: object) -> str:
