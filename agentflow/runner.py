@@ -3,10 +3,9 @@
 import logging
 import os
 import time as _time
-import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar, copy_context
+from contextvars import copy_context
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -14,6 +13,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from agentflow import tracing
+from agentflow._busy import OnBusy, SessionTurns, inside, turns_in
 from agentflow._hooks import Hooks, call_hook, plugin_name
 from agentflow._invocation import Invocation, Place, Scheduler
 from agentflow._resources import Resources
@@ -22,7 +22,7 @@ from agentflow._sync import SyncRun
 from agentflow._turn import Services, as_event, take_turn
 from agentflow.content import Part, ToolResult, UserContent, as_parts
 from agentflow.core import Agent, InvocationContext, Plugin
-from agentflow.errors import AnswerRefused, CommitUnknown, ConfigError, PluginError, RunNotFound, SessionBusy
+from agentflow.errors import AnswerRefused, CommitUnknown, ConfigError, PluginError, RunNotFound
 from agentflow.events import Actions, AgentStart, Event, build_event, event_form
 from agentflow.history import Histories
 from agentflow.journal import Journal, check_answers
@@ -43,54 +43,8 @@ from agentflow.services.sessions import SessionKey, SessionService, check_key
 
 logger = logging.getLogger(__name__)
 
-OnBusy = Literal["wait", "reject"]
-
 _KEPT = 256
 """How many finished, detached runs a Runner keeps for `attach`."""
-
-_inside: ContextVar[tuple[Live, ...]] = ContextVar("agentflow_runs", default=())
-
-
-class _Turns:
-    """Whose turn it is in each session of one store: one run at a time, first come first served."""
-
-    def __init__(self) -> None:
-        self.holders: dict[SessionKey, object] = {}
-        self.waiting: dict[SessionKey, deque[tuple[object, anyio.Event]]] = {}
-
-    async def take(self, key: SessionKey, who: object, on_busy: OnBusy) -> None:
-        if key not in self.holders:
-            self.holders[key] = who
-            return
-        if any(live.invocation.key == key and not live.done.is_set() for live in _inside.get()):
-            raise SessionBusy(
-                f"session {key.session_id!r} is held by the run that this one is started from: it would wait for itself"
-            )
-        if on_busy == "reject":
-            raise SessionBusy(f"session {key.session_id!r} is busy with another run (on_busy='reject')")
-        event = anyio.Event()
-        entry = (who, event)
-        self.waiting.setdefault(key, deque()).append(entry)
-        try:
-            await event.wait()
-        except BaseException:
-            if self.holders.get(key) is who:
-                self.give(key)
-            else:
-                self.waiting[key].remove(entry)
-            raise
-
-    def give(self, key: SessionKey) -> None:
-        queue = self.waiting.get(key)
-        if queue:
-            self.holders[key], event = queue.popleft()
-            event.set()
-        else:
-            self.waiting.pop(key, None)
-            self.holders.pop(key, None)
-
-
-_turns: "weakref.WeakKeyDictionary[SessionService, _Turns]" = weakref.WeakKeyDictionary()
 
 
 class Runner:
@@ -183,7 +137,7 @@ class Runner:
         self._tasks: TaskGroup | None = None
         self._loop: Loop | None = None
         self._tracing: tracing.Tracing | None = None
-        self._turns = _turns.setdefault(self.sessions, _Turns())
+        self._turns = turns_in(self.sessions)
         self._histories = Histories()
         self._live: dict[str, Live] = {}
         self._kept: OrderedDict[str, Live] = OrderedDict()
@@ -451,10 +405,10 @@ class Runner:
             live.span = run.tracing.start_run(self.app_name, run.id, key.session_id, key.user_id)
         return live
 
-    async def _host(self, live: Live, turns: _Turns, parts: tuple[Part, ...], state: dict[str, Any]) -> None:
+    async def _host(self, live: Live, turns: SessionTurns, parts: tuple[Part, ...], state: dict[str, Any]) -> None:
         """The task that a run lives in."""
         run = live.invocation
-        _inside.set((*_inside.get(), live))
+        inside.set((*inside.get(), live))
         root = live.root = InvocationContext(run, self._services, self.agent, None)
         root._span = live.span
         try:

@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from inspect import isawaitable
 from typing import Any
 
-from agentflow._turn import error_info, short
+from agentflow._generators import short
+from agentflow._turn import error_info
 from agentflow.content import Part, Text, ToolCall
 from agentflow.core import InvocationContext
 from agentflow.errors import InvalidEvent, ModelError
