@@ -12,7 +12,7 @@ from agentflow._invocation import Place, Timer
 from agentflow._turn import explain
 from agentflow.content import Part, ToolCall, ToolResult
 from agentflow.core import InvocationContext, Tool, ToolContext
-from agentflow.errors import (
+from agentflow.errors import (, ToolError
     AgentflowError,
     InvalidArguments,
     InvalidEvent,
@@ -56,7 +56,7 @@ class _NoTool(Tool):
     """Stands for a tool that isn't there."""
 
     async def run(self, ctx: ToolContext, args: dict[str, Any]) -> Any:
-        raise NotImplementedError
+        raise ToolError(f"there is no tool {self.name!r}")
 
 
 class Job:
