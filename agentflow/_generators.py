@@ -2,18 +2,34 @@
 
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from inspect import isawaitable
 
 import anyio
 
+from agentflow.errors import InvalidEvent
 from agentflow.events import Event
 
 logger = logging.getLogger(__name__)
+
+Emit = Callable[[Event], Awaitable[None]]
 
 _SWALLOWS = 3
 """How often a generator may yield again under a cancelled scope: a `finally` may, once or twice."""
 
 
-async def iterate(emit: Callable[[Event], Awaitable[None]], path: str, events: AsyncIterator[Event]) -> None:
+async def drive(emit: Emit, path: str, work: object) -> object:
+    """See through what an agent's `run` gave that is no plain coroutine."""
+    if isawaitable(work):
+        return await work
+    if not isinstance(work, AsyncIterator):
+        raise InvalidEvent(
+            f"agent {path!r}: run must be an async function or an async generator; it gave {short(work)}"
+        )
+    await iterate(emit, path, work)
+    return None
+
+
+async def iterate(emit: Emit, path: str, events: AsyncIterator[Event]) -> None:
     """Emit what an agent (at `path`) yields, in this task; what happens at a `yield` is thrown back in there.
 
     So a timeout, a task group or a span around a `yield` behaves as around an `await`. One that goes on yielding
@@ -45,3 +61,9 @@ async def _put_down(path: str, events: AsyncIterator[Event]) -> None:
             await events.aclose()
         except RuntimeError:  # "async generator ignored GeneratorExit"
             logger.exception("agent %r can't be closed", path)
+
+
+def short(value: object) -> str:
+    """A value, for an error message."""
+    text = repr(value)
+    return f"{type(value).__name__} {text[:60]}{'…' if len(text) > 60 else ''}" if value is not None else "None"

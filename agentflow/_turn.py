@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from inspect import isawaitable
@@ -14,7 +14,7 @@ from anyio.lowlevel import checkpoint
 from opentelemetry.trace import INVALID_SPAN, Span, SpanContext
 
 from agentflow import tracing
-from agentflow._generators import iterate
+from agentflow._generators import drive, short
 from agentflow._hooks import Hooks
 from agentflow._invocation import Invocation, Place, Timer, Watcher, summary, with_pending
 from agentflow._resources import Resources
@@ -328,20 +328,22 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
     except Exception as error:
         await _fail(ctx, start, error, begin)  # noqa: ASYNC120 - shielded
         raise
-    except BaseException as error:  # cancelled; at the very end perhaps, when all had been said and stored
-        # On trio a failure beside a cancellation comes as one group of both; the cancellation will come again.
-        failed = error.subgroup(Exception) if isinstance(error, BaseExceptionGroup) else None
-        if isinstance(failed, Exception):
-            await _fail(ctx, start, failed, begin)  # noqa: ASYNC102 - shielded
-            raise failed from None  # noqa: ASYNC104 - see above
-        pause = pause_in(error) if type(error) is not run.cancelled else None
-        if pause is not None:
-            broken = await _tell_pause(ctx, start, begin)  # noqa: ASYNC102 - shielded
-            if broken is not None:
-                await _fail(ctx, start, broken, begin)  # noqa: ASYNC102 - shielded
-                raise broken from None  # noqa: ASYNC104 - what waits must be in the log
-            _leave(ctx, None)
-            raise pause from None  # noqa: ASYNC104 - it is what was raised, perhaps alone in a group
+    except BaseException as error:
+        if type(error) is not run.cancelled:
+            # On trio a failure beside a cancellation comes as one group of both; the cancellation will come again.
+            failed = error.subgroup(Exception) if isinstance(error, BaseExceptionGroup) else None
+            if isinstance(failed, Exception):
+                await _fail(ctx, start, failed, begin)  # noqa: ASYNC102 - shielded
+                raise failed from None  # noqa: ASYNC104 - see above
+            pause = pause_in(error)
+            if pause is not None:
+                broken = await _tell_pause(ctx, start, begin)  # noqa: ASYNC102 - shielded
+                if broken is not None:
+                    await _fail(ctx, start, broken, begin)  # noqa: ASYNC102 - shielded
+                    raise broken from None  # noqa: ASYNC104 - what waits must be in the log
+                _leave(ctx, None)
+                raise pause from None  # noqa: ASYNC104 - it is what was raised, perhaps alone in a group
+        # Cancelled; at the very end perhaps, when all had been said and stored.
         if end is not None and end.serial is not None:
             ctx.status = "ok"
         elif begin.serial is not None:
@@ -488,7 +490,7 @@ def _work(ctx: Turn, start: AgentStart, timeout: float | None) -> Coroutine[Any,
     if plugins.before_agent or plugins.after_agent or agent.before_agent or agent.after_agent:
         return _body(ctx)
     work = agent.run(ctx)
-    return work if type(work) is CoroutineType else _drive(ctx, work)
+    return work if type(work) is CoroutineType else drive(ctx.emit, ctx.path, work)
 
 
 async def _in_time(ctx: Turn, start: AgentStart, limit: float) -> None:
@@ -540,7 +542,7 @@ async def _body(ctx: Turn) -> None:
             await ctx.emit(reply)
             return
     work = agent.run(ctx)
-    result = await (work if type(work) is CoroutineType else _drive(ctx, work))
+    result = await (work if type(work) is CoroutineType else drive(ctx.emit, ctx.path, work))
     if result is not None:
         _refuse(ctx, result)
     if plugins.after_agent or agent.after_agent:
@@ -580,18 +582,6 @@ def _refuse(ctx: Turn, result: object) -> None:
     )
 
 
-async def _drive(ctx: Turn, work: object) -> object:
-    """See through what an agent's `run` gave that is no plain coroutine."""
-    if isawaitable(work):
-        return await work
-    if not isinstance(work, AsyncIterator):
-        raise InvalidEvent(
-            f"agent {ctx.path!r}: run must be an async function or an async generator; it gave {short(work)}"
-        )
-    await iterate(ctx.emit, ctx.path, work)
-    return None
-
-
 def error_info(error: BaseException) -> ErrorInfo:
     """An error as events carry it."""
     try:
@@ -610,9 +600,3 @@ def explain(error: Exception, ctx: Turn) -> None:
     elif not any(note.startswith("in agent ") for note in getattr(error, "__notes__", ())):
         with suppress(Exception):  # an exception may be frozen
             error.add_note(f"in agent {ctx.path!r}{f' on branch {branch!r}' if branch else ''} (run {run_id})")
-
-
-def short(value: object) -> str:
-    """A value, for an error message."""
-    text = repr(value)
-    return f"{type(value).__name__} {text[:60]}{'…' if len(text) > 60 else ''}" if value is not None else "None"

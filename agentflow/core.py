@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from anyio.lowlevel import checkpoint
 
+from agentflow._generators import short
 from agentflow._invocation import with_pending
 from agentflow._tree import Node, check_name
-from agentflow._turn import Turn, short, take_turn
+from agentflow._turn import Turn, take_turn
 from agentflow._watching import Watching
 from agentflow.content import Part, Text, ToolCall, ToolResult, UserContent, as_parts, clean_text
 from agentflow.errors import ConfigError, ContextEnded, InvalidEvent

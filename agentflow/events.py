@@ -407,11 +407,12 @@ class Event(BaseModel):
     def is_final(self) -> bool:
         """Whether it ends what its author has to say for now: no piece, and no tool call or result that others follow.
 
-        A result that no model reads is final, and so is a question to people.
+        What a model said before its provider interrupted it isn't final either. A result that no model reads is, and so
+        is a question to people.
 
         Source: adk-go `session/session.go`, `IsFinalResponse`.
         """
-        if self.partial or self.lifecycle is not None:
+        if self.partial or self.lifecycle is not None or self.finish_reason == "pause":
             return False
         if self.long_running_tool_ids or (self.actions is not None and self.actions.skip_summarization):
             return True

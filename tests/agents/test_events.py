@@ -2,7 +2,18 @@
 
 import pytest
 
-from agentflow import Event, FunctionAgent, InvalidEvent, InvocationContext, ParallelAgent, agent
+from agentflow import (
+    Actions,
+    Event,
+    FunctionAgent,
+    InvalidEvent,
+    InvocationContext,
+    ParallelAgent,
+    Text,
+    ToolCall,
+    ToolResult,
+    agent,
+)
 from tests.core.actors import play
 
 
@@ -61,3 +72,26 @@ async def test_parts_of_a_wrong_type_are_refused() -> None:
 
     with pytest.raises(InvalidEvent):
         await play(a)
+
+
+CALL, RESULT = ToolCall("1", "look"), ToolResult("1", "look", "seen")
+
+
+@pytest.mark.parametrize(
+    ("event", "final"),
+    [
+        (Event(parts="done"), True),
+        (Event(parts="do", partial=True), False),
+        (Event(parts=(Text("I look"), CALL)), False),
+        (Event(parts=(RESULT,)), False),
+        (Event(parts=(RESULT,), actions=Actions(skip_summarization=True)), True),
+        (Event(parts=(RESULT,), actions=Actions({"k": 1})), False),
+        (Event(parts=(CALL,), long_running_tool_ids=("1",)), True),
+        (Event(parts=(CALL,), long_running_tool_ids=("1",), partial=True), False),
+        (Event(parts="so far", finish_reason="pause"), False),
+        (Event(parts="so far", finish_reason="max_tokens"), True),
+    ],
+)
+def test_which_events_are_final_is_adk_gos_rule(event: Event, final: bool) -> None:
+    """adk-go 2.11; what a provider interrupted goes on, and isn't."""
+    assert event.is_final is final

@@ -148,6 +148,18 @@ async def test_toolsets_are_asked_once_a_turn_and_may_change_each_request() -> N
     assert all(request.system.endswith(" Prepared for a.") for request in model.requests)
 
 
+async def test_tools_change_a_request_first_then_their_sets() -> None:
+    """adk-go 2.11: each tool's `ProcessRequest`, then each toolset's."""
+
+    class Adds(FunctionTool):
+        async def prepare(self, ctx, request) -> None:
+            request.system += f" {self.name}."
+
+    model = ScriptedModel("x")
+    await play(LlmAgent("a", model=model, tools=[Growing(), Adds(look, name="one"), Adds(look, name="two")]))
+    assert model.requests[0].system.endswith(" one. two. Prepared for a.")
+
+
 # Bad input
 
 

@@ -19,6 +19,7 @@ from agentflow import (
     Plugin,
     Runner,
     SequentialAgent,
+    Thinking,
     ToolContext,
     Usage,
 )
@@ -51,6 +52,21 @@ async def test_structured_values_and_groups_are_results_too() -> None:
     team = ParallelAgent("team", [says("a", "A"), says("b", "B")])
     played = await play(caller("c", [AgentTool(helper(gives)), AgentTool(team)], [ASK, ("team", {"request": "x"})]))
     assert answers(played) == [{"n": 1}, ["A", "B"]]
+
+
+async def test_its_thoughts_are_no_answer_and_one_that_says_nothing_answers_nothing() -> None:
+    """adk-go joins thoughts to the answer, and makes an empty object of none."""
+
+    async def thinks(ctx: InvocationContext) -> None:
+        await ctx.emit(ctx.event(Thinking("hm, secretly"), "open"))
+
+    async def is_silent(ctx: InvocationContext) -> None:
+        ctx.state["done"] = True
+
+    tools = [AgentTool(helper(thinks)), AgentTool(FunctionAgent("silent", is_silent))]
+    played = await play(caller("c", tools, [ASK, ("silent", {"request": "x"})]))
+    assert answers(played) == ["open", None]
+    assert played.session.state["done"] is True, "what it writes is the run's"
 
 
 async def test_it_sees_only_what_it_is_told_and_nobody_sees_it_but_by_its_answer() -> None:

@@ -12,6 +12,7 @@ from agentflow import (
     Actions,
     Agent,
     AnswerRefused,
+    ConfigError,
     Event,
     FunctionAgent,
     InMemorySessionService,
@@ -558,6 +559,11 @@ async def test_answers_that_nobody_asked_for_are_refused_and_nothing_is_stored()
     await refused("has been answered already", answers={ids["B"]: 1})
 
 
+def test_answers_that_name_no_question_are_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match="by the ids of their questions"):
+        Runner(asks("a")).run(answers=[True])  # type: ignore[arg-type]
+
+
 async def test_a_user_cannot_ask_in_an_agents_name() -> None:
     from agentflow import ToolCall
 
@@ -631,3 +637,12 @@ async def test_a_cancelled_run_isnt_paused() -> None:
         async for _ in run:
             run.cancel("enough")
     assert run.result.status == "cancelled"
+
+
+def test_a_script_may_answer_too() -> None:
+    store = InMemorySessionService()
+    first = Runner(asks("a", "A"), sessions=store).run_sync("go", session_id="s")
+    assert [event.text for event in first if event.text] == ["a begins"]
+    [question] = first.result.pending
+    second = Runner(asks("a", "A"), sessions=store).run_sync(session_id="s", answers={question.id: 1})
+    assert [event.text for event in second if event.text] == ["a: 1"]

@@ -52,8 +52,8 @@ class Job:
         self.given_up: ServiceError | None = None
 
     def run(self, connection: Any) -> Any:
-        """Do it; in the writer's thread."""
-        raise NotImplementedError
+        """Do it; in the writer's thread. Nothing, for one that is done `together` with others."""
+        return None
 
     def outcome(self) -> Any:
         """Its result, once it is done.
@@ -179,6 +179,7 @@ class _Loop:
         self.driver = driver
         self.caches = caches
         self.timeout = timeout
+        self.tick = timeout / 4
         self.queue: SimpleQueue[Job | None] = SimpleQueue()
         self.connection: Any = None
         self.lock = threading.Lock()
@@ -224,7 +225,7 @@ class _Loop:
     def watch(self) -> None:
         """In a thread of its own: give up on what the database doesn't answer, so that nobody waits for ever."""
         told = f"the store didn't answer within {self.timeout:g} s"
-        while not self.ended.wait(self.timeout / 4):
+        while not self.ended.wait(self.tick):
             waiting: list[Job | None] = []
             with self.lock:
                 if not self.began or monotonic() - self.began < self.timeout:
