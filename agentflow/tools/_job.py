@@ -12,7 +12,7 @@ from agentflow._invocation import Place, Timer
 from agentflow._turn import explain
 from agentflow.content import Part, ToolCall, ToolResult
 from agentflow.core import InvocationContext, Tool, ToolContext
-from agentflow.errors import (, ToolError
+from agentflow.errors import (
     AgentflowError,
     InvalidArguments,
     InvalidEvent,
@@ -21,6 +21,7 @@ from agentflow.errors import (, ToolError
     PluginError,
     ServiceError,
     StateConflict,
+    ToolError,
     ToolTimeout,
 )
 from agentflow.events import Actions
