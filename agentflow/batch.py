@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sized
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -212,7 +212,7 @@ class Batch:
         self._message = message
         self._limits = limits
         self._user_id = user_id
-        self._progress = BatchProgress(total=len(inputs) if isinstance(inputs, Sequence) else None)
+        self._progress = BatchProgress(total=len(inputs) if isinstance(inputs, Sized) else None)
         self._failures = 0
         self._began = 0.0
         self._stopping = False

@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import click
+from click.shell_completion import CompletionItem
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -26,9 +27,13 @@ from agentflow.timeline.words import clean
 _LINES = {".jsonl", ".ndjson"}
 
 
+def _files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(incomplete, type="file")]
+
+
 @click.command("batch")
-@click.argument("target", callback=utf8)
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.argument("target", callback=utf8, shell_complete=_files)
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, shell_complete=_files)
 @click.option(
     "--out", "-o", metavar="FILE", type=click.Path(dir_okay=False),
     help="Write results there; an interrupted batch can go on from it.",

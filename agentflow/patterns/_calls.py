@@ -74,6 +74,8 @@ def as_event(ctx: InvocationContext, value: Any) -> Event | None:
         data = to_jsonable_python(value)
     except (PydanticSerializationError, ValueError) as error:
         raise InvalidEvent(f"agent {ctx.path!r} returned what JSON can't hold: {error}") from error
+    if isinstance(data, str):  # of an enumeration, a date, a path
+        return ctx.text(data)
     return ctx.event(Text(json.dumps(data, ensure_ascii=False)), Data(data, type(value).__name__))
 
 

@@ -261,10 +261,11 @@ class _Pool(Asked):
         errors = [seat.outcome.error for seat in self.seats if seat.outcome is not None]
         well = sum(usable(seat) for seat in self.seats)
         if well < self.fan.min_successes:
-            whys = "; ".join(f"{seat.name}: {why_missing(seat)}" for seat in self.seats if not usable(seat))
+            missing = [seat for seat in self.seats if not usable(seat)]
+            whys = "; ".join(f"{seat.name}: {why_missing(seat)}" for seat in missing[:5])
             raise TooFewAnswers(
                 f"agent {self.ctx.path!r}: {well} of {len(self.seats)} items went well, {self.fan.min_successes} must: "
-                f"{whys}",
+                f"{whys}{'; ...' if len(missing) > 5 else ''}",
                 successes=well,
                 needed=self.fan.min_successes,
                 causes=tuple(error for error in errors if error is not None),

@@ -180,7 +180,7 @@ class GraphAgent(Agent):
         async with flow.open():
             flow.go_on()
         text, data = flow.result()
-        await ctx.emit(ctx.event(Text(text), data))
+        await ctx.emit(ctx.event(*([Text(text)] if text else []), data))
 
 
 class Graph:

@@ -200,7 +200,7 @@ class _Work:
             Exception: What a mapper or a reducer raised, if that is to be everyone's failure.
         """
         agent, ctx = self.agent, self.ctx
-        group = self.group(agent.name)
+        group = self.group(agent.name, agent.sub_agents)
         async with group.open(), feed(agent.splitter, source_of(ctx), f"agent {ctx.path!r}") as items:
             while await self.fill(group, items):
                 branch = await group.next()
@@ -213,12 +213,10 @@ class _Work:
         outcome, took = await self.conclude(last)
         await self.say(outcome, last.level, took)
 
-    def group(self, name: str) -> Crew:
+    def group(self, name: str, agents: Sequence[Agent]) -> Crew:
         """Branches that are forgotten when they have ended."""
         agent = self.agent
-        return Crew(
-            self.ctx, agent.on_error, name=name, agents=agent.sub_agents, timeout=agent.chunk_timeout, keep=False
-        )
+        return Crew(self.ctx, agent.on_error, name=name, agents=agents, timeout=agent.chunk_timeout, keep=False)
 
     async def fill(self, group: Branches, items: Feed) -> bool:
         """Start what there is room for, reductions first; says whether anything is at work."""
@@ -314,7 +312,7 @@ class _Work:
         ctx, count = self.ctx, len(last.values)
         await ctx.tell(SynthesisStart(ctx.agent.name, "reduce", count))
         began = ctx._run.now()
-        group = self.group(f"{ctx.agent.name}#2")
+        group = self.group(f"{ctx.agent.name}#2", [self.reducer])
         async with group.open():
             branch = self.add_reduction(group, last)
             await group.next()

@@ -2,9 +2,12 @@
 
 import json
 import signal
+import sys
+import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
+from subprocess import DEVNULL, CompletedProcess, Popen, run
 from typing import Any
 
 import pytest
@@ -122,6 +125,40 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(
     assert "Stopped by Ctrl-C: 2 of 4 done" in screen.plain
     assert "Go on with --resume." in screen.plain
     assert sorted(results(out.read_text())) == [0, 1]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="nothing can kill it so")
+def test_killed_at_any_moment_it_runs_nothing_twice_that_had_its_result(
+    agent_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    file = agent_file("""
+        @agent
+        async def notes(ctx):
+            with open("ran.txt", "a") as ran:
+                ran.write(ctx.user_text + "\\n")
+            await anyio.sleep(0.01)
+            await ctx.emit(ctx.text("done"))
+    """)
+    lines, out, ran = tmp_path / "in.jsonl", tmp_path / "out.jsonl", tmp_path / "ran.txt"
+    lines.write_text("".join(f'"{number}"\n' for number in range(200)))
+    command = [sys.executable, "-m", "agentflow", "batch", file, lines, "--out", out, "-n", "4", "--resume"]
+    kept: set[int] = set()
+    for enough in (20, 90):
+        with Popen([str(part) for part in command], cwd=tmp_path, stderr=DEVNULL) as process:
+            while not out.exists() or out.read_bytes().count(b"\n") < enough:
+                assert process.poll() is None
+                time.sleep(0.005)
+            process.kill()
+        whole = out.read_bytes().rpartition(b"\n")[0].decode()
+        assert kept < results(whole).keys()
+        kept = set(results(whole))
+        before = Counter(ran.read_text().splitlines())
+    done = run([str(part) for part in command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "200 of 200 done" in done.stderr
+    assert sorted(results(out.read_text())) == list(range(200))
+    after = Counter(ran.read_text().splitlines())
+    assert {name for name in map(str, kept) if after[name] != before[name]} == set()
+    assert sum(after.values()) <= 200 + 3 * 4  # what was at work when it was killed
 
 
 def test_out_of_time_is_a_failure(grader: Path, call: Callable[..., Result], tmp_path: Path) -> None:

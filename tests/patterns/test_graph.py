@@ -1,8 +1,10 @@
 """Graphs at work: who starts when, with what, and what a failure does."""
 
 import random
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any
 
 import anyio
@@ -14,6 +16,7 @@ from agentflow import (
     AgentTimeout,
     Data,
     FunctionAgent,
+    InMemorySessionService,
     InvocationContext,
     LoopAgent,
     ParallelAgent,
@@ -268,6 +271,15 @@ async def test_what_follows_a_graph_sees_its_answer_and_not_its_nodes() -> None:
     assert shown == ["go", "rough", "rough", "fine", "fine"]  # draft, what final was told, final, the graph
 
 
+async def test_the_next_run_of_a_session_sees_the_answer_and_not_the_nodes_either() -> None:
+    heard: list[str] = []
+    store = InMemorySessionService()
+    nodes = [says("draft", "rough"), Node(says("final", "fine"), after="draft")]
+    await play(GraphAgent("g", nodes), "one", sessions=store)
+    await play(hears("h", heard), "two", sessions=store, app_name="g")
+    assert heard == ["one", "fine", "two"]
+
+
 # Conditions, routes, joins
 
 
@@ -398,6 +410,39 @@ async def test_an_agent_learns_what_is_missing_and_why() -> None:
     assert "- bad: ValueError: no luck" in heard[-1]
 
 
+@pytest.mark.parametrize("seed", range(8))
+async def test_whatever_happens_every_node_is_counted_exactly_once(seed: int) -> None:
+    """A mix of nodes that go well, fail, take too long, are skipped by a condition, or by what they depend on."""
+    rng = random.Random(seed)
+    work = {
+        "ok": lambda: Node(value(lasts=rng.random())),
+        "failed": lambda: Node(boom()),
+        "late": lambda: Node(value(lasts=9), timeout=1),
+        "skip": lambda: Node(value(), when=lambda: False),
+    }
+    vertices, ends, nodes = [], {}, []
+    for number in range(40):
+        name = f"n{number}"
+        after = tuple(sorted({f"n{rng.randrange(number)}" for _ in range(rng.randrange(3))})) if number else ()
+        join = rng.choice(["all", "any", "ended"]) if after else "all"
+        ends[name] = rng.choice(["ok", "ok", "ok", "failed", "late", "skip"])
+        vertices.append(Vertex(name=name, after=after, join=join))
+        nodes.append(replace(work[ends[name]](), name=name, after=after, join=join))
+    last = Node(value("end"), name="end")
+    played = await play(GraphAgent("g", [*nodes, last], outputs=["end"], on_error="collect", max_concurrency=6))
+    wanted = simulate(vertices, dict.fromkeys(ends, 1.0), cap=6, ends=ends)
+    names = {"ok": "ok", "failed": "error", "late": "timeout"}
+    expected = {name: "skipped" if name in wanted.skipped else names[ends[name]] for name in ends}
+    assert statuses(played) == {**expected, "end": "ok"}
+    (gather,) = played.records("gather_complete")
+    assert gather.total_agents == 41 == gather.successful + gather.failed + gather.cancelled + gather.skipped
+    assert gather.outcomes == statuses(played)
+    started = Counter(event.author for event in played.events if event.lifecycle and "start" in event.lifecycle.name)
+    ended = Counter(event.author for event in played.events if event.lifecycle and "_complete" in event.lifecycle.name)
+    ran = {name for name, status in expected.items() if status != "skipped"}
+    assert {name: started[name] for name in ran} == {name: ended[name] for name in ran} == dict.fromkeys(ran, 1)
+
+
 async def test_each_node_has_its_own_time_and_tries() -> None:
     tries = []
 
@@ -514,6 +559,15 @@ async def test_a_function_that_returns_nothing_gives_nothing_and_one_that_emits_
 
     played = await play(GraphAgent("g", [Node(quiet), Node(speaks), Node(last, after=[quiet, speaks])]))
     assert played.run.result.text == "None 1"
+
+
+async def test_an_enumeration_is_its_value_in_words_and_on_routes() -> None:
+    class Kind(Enum):
+        BUG = "bug"
+
+    nodes = [Node(value(Kind.BUG), name="kind", routes={"bug": "fix"}), Node(value("fixed"), name="fix")]
+    played = await play(GraphAgent("g", nodes))
+    assert played.texts == ["bug", "fixed", "fixed"]
 
 
 async def test_a_value_that_json_cannot_hold_fails_the_node() -> None:
