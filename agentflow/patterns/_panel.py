@@ -82,6 +82,10 @@ class Asked:
         return [seat.name for seat in self.seats]
 
     @property
+    def weights(self) -> Sequence[float]:
+        return [seat.weight for seat in self.seats]
+
+    @property
     def given(self) -> Sequence[Given]:
         return [
             Given(place, seat.name, answer_of(seat.outcome), seat.weight, seat.outcome)
@@ -167,12 +171,21 @@ class Asked:
     def branches(self, decision: Decision) -> tuple[BranchResult, ...]:
         """What each branch did."""
         large = sum(len(_render.in_words(one.answer)) for one in self.given) > _LARGE
-        return tuple(self._branch(place, seat, decision, large) for place, seat in enumerate(self.seats))
+        spent = self._spent()
+        return tuple(
+            self._branch(place, seat, spent[seat.name], decision, large) for place, seat in enumerate(self.seats)
+        )
 
-    def _branch(self, place: int, seat: Seat, decision: Decision, large: bool) -> BranchResult:
+    def _spent(self) -> dict[str, Usage]:
+        """What each branch has used, in all rounds."""
+        spent: dict[str, Usage] = {}
+        for seat in self._asked:
+            spent[seat.name] = _usage(seat, spent.get(seat.name, Usage()))
+        return spent
+
+    def _branch(self, place: int, seat: Seat, usage: Usage, decision: Decision, large: bool) -> BranchResult:
         outcome = seat.outcome
         assert outcome is not None
-        usage = _usage([seat])
         void = decision.void.get(place)
         return BranchResult.model_construct(
             name=seat.name,
@@ -231,7 +244,7 @@ class Asked:
                 self.ctx._span,
                 self.ctx.agent.name,
                 metrics.model_dump(exclude={"critical_path"}),
-                {seat.name: (_usage([seat]).total_tokens, _usage([seat]).cost) for seat in self._asked},
+                {name: (used.total_tokens, used.cost) for name, used in self._spent().items()},
             )
         return metrics
 
@@ -272,10 +285,9 @@ def _worked(seat: Seat) -> float:
     return sum(branch.outcome.duration for branch in seat.branches if branch.outcome is not None)
 
 
-def _usage(seats: Sequence[Seat]) -> Usage:
-    total = Usage()
-    for seat in seats:
-        for branch in seat.branches:
-            if branch.outcome is not None and branch.outcome.usage is not None:
-                total = total + branch.outcome.usage
+def _usage(seat: Seat, total: Usage) -> Usage:
+    """What a seat has used, on top of something."""
+    for branch in seat.branches:
+        if branch.outcome is not None and branch.outcome.usage is not None:
+            total = total + branch.outcome.usage
     return total
