@@ -105,7 +105,7 @@ class Talk:
             settings=agent.settings,
             site=CallSite(
                 agent=agent.name, path=ctx.path, branch=ctx._place.branch, invocation_id=run.id,
-                session_id=run.key.session_id, tracing=run.tracing, span=ctx._span,
+                session_id=run.key.session_id, tracing=run.tracing, span=ctx._span, rng=lambda: run.rng,
             ),
         )  # fmt: skip
         if self.tools or agent.tools:

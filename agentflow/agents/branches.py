@@ -12,6 +12,7 @@ from heapq import heapify, heappop, heappush
 
 import anyio
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
 from opentelemetry.trace import SpanContext
 
 from agentflow._invocation import Watcher, summary
@@ -172,6 +173,8 @@ class Branches:
                     directing = error
                     self.failed = True
                     self._stop_all(type(error).__name__)
+            if run.stopping:
+                await checkpoint()  # branches don't raise that they were cancelled: who directs them is stopped here
             ctx.join_loops()
             self._pause()
             actions = self.fold()
@@ -426,9 +429,11 @@ class Branches:
         tally = {"ok": 0, "error": 0, "timeout": 0, "cancelled": 0, "skipped": 0, "paused": 0} | self._tally
         record = GatherComplete(self.name, self.total, reason=self.group.reason)
         for branch, outcome in zip(self.branches.values(), results, strict=True):
-            status = record.outcomes[branch.name] = outcome.status
+            status = outcome.status
             tally[status] += 1
-            if status == "ok":
+            if self._keep:  # else most are forgotten, and it only counts
+                record.outcomes[branch.name] = status
+            if self._keep and status == "ok":
                 record.gathered_results.append(branch.name)
             if hidden and self.hides(branch, outcome) and not self._private:
                 record.hidden.append(outcome.branch)

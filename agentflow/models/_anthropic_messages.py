@@ -40,18 +40,19 @@ _OWN_RESULT = ("toolset_name", "cache_control")
 
 
 class Form:
-    """What one message becomes."""
+    """What one message becomes; a turn of its own, where its neighbours are of the other role."""
 
-    __slots__ = ("_json", "blocks", "calls", "container", "results", "role", "served")
+    __slots__ = ("_inner", "_whole", "calls", "container", "content", "results", "role", "served")
 
     def __init__(self, message: Message) -> None:
         self.role: Role = message.role
-        self.blocks: list[Block] = []
+        self.content: list[Block] = []
         self.calls: list[str] = []
         self.results: list[Block] = []
         self.served = False  # it has calls or results of the provider's own tools
         self.container: Block | None = None
-        self._json: bytes | None = None
+        self._inner: bytes | None = None
+        self._whole: bytes | None = None
         for part in message.parts:
             if type(part) is ToolResult:
                 self.results.append(result_block(part))
@@ -67,13 +68,28 @@ class Form:
                 self.calls.append(block["id"])
             elif kind.endswith(("_tool_use", "_tool_result")):
                 self.served = True
-            self.blocks.append(block)
+            self.content.append(block)
+
+    @property
+    def items(self) -> "list[Form | Block]":
+        """Itself."""
+        return [self]
+
+    def blocks(self) -> list[Block]:
+        """Its content; not to be changed."""
+        return self.content
+
+    def inner(self) -> bytes:
+        """The content as JSON, without the brackets around it."""
+        if self._inner is None:
+            self._inner = dumps(self.content)[1:-1]
+        return self._inner
 
     def json(self) -> bytes:
-        """The blocks as JSON, without the brackets around them."""
-        if self._json is None:
-            self._json = dumps(self.blocks)[1:-1]
-        return self._json
+        """The message as JSON."""
+        if self._whole is None:
+            self._whole = b'{"role":"%s","content":[%s]}' % (self.role.encode(), self.inner())
+        return self._whole
 
 
 def dumps(value: Any) -> bytes:
@@ -90,31 +106,31 @@ def form_of(message: Message) -> Form:
 
 
 class Turn:
-    """One message of what is sent: blocks of its own, and whole messages that were put into it."""
+    """One message of what is sent, put together from several, or from what nobody said."""
 
     __slots__ = ("items", "role")
 
-    def __init__(self, role: Role) -> None:
+    def __init__(self, role: Role, items: "list[Form | Block]") -> None:
         self.role: Role = role
-        self.items: list[Form | Block] = []
+        self.items = items
 
     def blocks(self) -> list[Block]:
         """Its content."""
         content: list[Block] = []
         for item in self.items:
             if type(item) is Form:
-                content.extend(item.blocks)
+                content.extend(item.content)
             else:
                 content.append(item)  # type: ignore[arg-type]  # the other of two
         return content
 
     def json(self) -> bytes:
         """The message as JSON."""
-        content = b",".join([item.json() if type(item) is Form else dumps(item) for item in self.items])
+        content = b",".join([item.inner() if type(item) is Form else dumps(item) for item in self.items])
         return b'{"role":"%s","content":[%s]}' % (self.role.encode(), content)
 
 
-def build_turns(messages: Sequence[Message]) -> list[Turn]:
+def build_turns(messages: Sequence[Message]) -> list[Form | Turn]:
     """Valid turns, whatever the messages are.
 
     Results stand right behind their calls, whenever they came; the last one given for a call counts. A call that has
@@ -124,46 +140,52 @@ def build_turns(messages: Sequence[Message]) -> list[Turn]:
     Args:
         messages: Oldest first.
     """
-    forms = [form_of(message) for message in messages]
-    going_on = False
-    if any(form.served for form in forms):
-        forms, going_on = _without_half_served(forms)
+    forms: list[Form] = []
     results: dict[str, Block] = {}
-    repeated = False
     seen: set[str] = set()
-    for form in forms:
-        for block in form.results:
-            results[block["tool_use_id"]] = block
-        for call in form.calls:
-            repeated = repeated or call in seen
-            seen.add(call)
+    served = repeated = going_on = False
+    for message in messages:
+        form = message.form
+        if type(form) is not Form:
+            form = form_of(message)
+        forms.append(form)
+        if form.results or form.calls or form.served:
+            served = served or form.served
+            for block in form.results:
+                results[block["tool_use_id"]] = block
+            for call in form.calls:
+                repeated = repeated or call in seen
+                seen.add(call)
+    if served:
+        forms, going_on = _without_half_served(forms)
     if repeated:
         forms = _with_own_ids(forms)
         results = {block["tool_use_id"]: block for form in forms for block in form.results}
-    turns: list[Turn] = []
-    turn: Turn | None = None
+    turns: list[Form | Turn] = []
+    role: Role | None = None
     for form in forms:
-        if not form.blocks:
+        if not form.content:
             continue
-        if turn is None or turn.role != form.role:
-            if turn is None and form.role == "assistant":
+        if form.role != role:
+            if role is None and form.role == "assistant":
                 turns.append(_saying(BEGIN))
-            turn = Turn(form.role)
-            turns.append(turn)
-        turn.items.append(form)
+            role = form.role
+            turns.append(form)
+        else:
+            last = turns[-1]
+            if type(last) is Form:
+                last = turns[-1] = Turn(role, [last])
+            last.items.append(form)
         if form.calls:
-            turn = Turn("user")
-            turns.append(turn)
-            turn.items.extend(results.get(call) or _lost(call) for call in form.calls)
-    if not going_on and (turn is None or turn.role == "assistant"):
+            role = "user"
+            turns.append(Turn(role, [results.get(call) or _lost(call) for call in form.calls]))
+    if not going_on and role != "user":
         turns.append(_saying(GO_ON))
     return turns
 
 
 def _saying(text: str) -> Turn:
-    turn = Turn("user")
-    turn.items.append({"type": "text", "text": text})
-    return turn
+    return Turn("user", [{"type": "text", "text": text}])
 
 
 def _lost(call: str) -> Block:
@@ -181,7 +203,7 @@ def _with_own_ids(forms: list[Form]) -> list[Form]:
             continue
         other = _copy(form)
         other.calls = []
-        for place, block in enumerate(other.blocks):
+        for place, block in enumerate(other.content):
             if block["type"] == "tool_use":
                 call = fresh = block["id"]
                 number = 1
@@ -191,7 +213,7 @@ def _with_own_ids(forms: list[Form]) -> list[Form]:
                 taken.add(fresh)
                 current[call] = fresh
                 other.calls.append(fresh)
-                other.blocks[place] = {**block, "id": fresh}
+                other.content[place] = {**block, "id": fresh}
         for place, block in enumerate(other.results):
             call = block["tool_use_id"]
             other.results[place] = {**block, "tool_use_id": current.get(call, call)}
@@ -201,8 +223,9 @@ def _with_own_ids(forms: list[Form]) -> list[Form]:
 
 def _copy(form: Form) -> Form:
     other = Form.__new__(Form)
-    other.role, other.served, other.container, other._json = form.role, form.served, form.container, None
-    other.blocks, other.calls, other.results = list(form.blocks), list(form.calls), list(form.results)
+    other.role, other.served, other.container = form.role, form.served, form.container
+    other._inner = other._whole = None
+    other.content, other.calls, other.results = list(form.content), list(form.calls), list(form.results)
     return other
 
 
@@ -219,26 +242,26 @@ def _without_half_served(forms: list[Form]) -> tuple[list[Form], bool]:
     answered: set[str] = set()
     for form in forms:
         if form.served:
-            for block in form.blocks:
+            for block in form.content:
                 if block["type"].endswith("_tool_use"):
                     called.add(block["id"])
                 elif block["type"].endswith("_tool_result"):
                     answered.add(block["tool_use_id"])
     whole = called & answered
     going_on = False
-    last = max((place for place, form in enumerate(forms) if form.blocks), default=-1)
+    last = max((place for place, form in enumerate(forms) if form.content), default=-1)
     if last >= 0 and forms[last].role == "assistant":
-        pending = [block["id"] for block in forms[last].blocks if _is_pending(block, answered)]
+        pending = [block["id"] for block in forms[last].content if _is_pending(block, answered)]
         if forms[last].calls:  # it waits for them: what it called them from is still running
-            callers = {(block.get("caller") or {}).get("tool_id") for block in forms[last].blocks}
+            callers = {(block.get("caller") or {}).get("tool_id") for block in forms[last].content}
             pending = [call for call in pending if call in callers]
         whole.update(pending)
         going_on = bool(pending) and not forms[last].calls
     kept = []
     for form in forms:
-        if form.served and not all(_served_id(block) in whole for block in form.blocks if _served_id(block)):
+        if form.served and not all(_served_id(block) in whole for block in form.content if _served_id(block)):
             form = _copy(form)
-            form.blocks = [block for block in form.blocks if not _served_id(block) or _served_id(block) in whole]
+            form.content = [block for block in form.content if not _served_id(block) or _served_id(block) in whole]
         kept.append(form)
     return kept, going_on
 

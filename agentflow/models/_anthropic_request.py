@@ -27,7 +27,7 @@ def build_params(
     defaults: ModelSettings,
     betas: Sequence[str],
     request: ModelRequest,
-    turns: list[Turn],
+    turns: list[Form | Turn],
     sdk: Any,
     *,
     by_itself: bool,
@@ -73,7 +73,7 @@ def build_params(
 
 
 def _system_and_cache(
-    params: dict[str, Any], system: str, cache: bool | str | None, turns: list[Turn], *, by_itself: bool
+    params: dict[str, Any], system: str, cache: bool | str | None, turns: list[Form | Turn], *, by_itself: bool
 ) -> None:
     mark: dict[str, Any] | None = None
     if cache is not False:
@@ -87,10 +87,12 @@ def _system_and_cache(
         params["cache_control"] = mark
     elif mark and turns[-1].role == "user":
         *before, last = turns[-1].blocks()
-        turns[-1].items = [*before, {**last, "cache_control": mark}]
+        turns[-1] = Turn("user", [*before, {**last, "cache_control": mark}])
 
 
-def _tools(params: dict[str, Any], request: ModelRequest, settings: ModelSettings, turns: list[Turn], sdk: Any) -> None:
+def _tools(
+    params: dict[str, Any], request: ModelRequest, settings: ModelSettings, turns: list[Form | Turn], sdk: Any
+) -> None:
     tools = [_declaration(tool, settings, sdk) for tool in request.tools if not _foreign(tool)]
     choice = request.tool_choice
     if not tools:
@@ -130,14 +132,14 @@ def _foreign(tool: ToolSpec | ServerTool) -> bool:
     return isinstance(tool, ServerTool) and tool.provider != PROVIDER
 
 
-def _called(turns: list[Turn]) -> list[str]:
+def _called(turns: list[Form | Turn]) -> list[str]:
     """Names of our tools that the history calls."""
     forms = [item for turn in turns if turn.role == "assistant" for item in turn.items if type(item) is Form]
-    uses = [block for form in forms if form.calls for block in form.blocks if block["type"] == "tool_use"]
+    uses = [block for form in forms if form.calls for block in form.content if block["type"] == "tool_use"]
     return list(dict.fromkeys(block["name"] for block in uses))
 
 
-def _thinking(params: dict[str, Any], settings: ModelSettings, turns: list[Turn]) -> None:
+def _thinking(params: dict[str, Any], settings: ModelSettings, turns: list[Form | Turn]) -> None:
     wanted = settings.thinking
     if wanted is None:
         return
@@ -146,7 +148,7 @@ def _thinking(params: dict[str, Any], settings: ModelSettings, turns: list[Turn]
         return
     if params.get("tool_choice", {}).get("type") in ("any", "tool"):
         return  # a model that must call a tool can't think first
-    if wanted is True and not _BUDGETED.match(params["model"]):
+    if wanted is True and not _BUDGETED.search(params["model"]):
         thinking: dict[str, Any] = {"type": "adaptive"}
     else:
         budget = max(1024, params["max_tokens"] // 2) if wanted is True else max(1024, wanted)
@@ -159,7 +161,7 @@ def _thinking(params: dict[str, Any], settings: ModelSettings, turns: list[Turn]
     params["thinking"] = thinking
 
 
-def _in_thoughtless_loop(turns: list[Turn]) -> bool:
+def _in_thoughtless_loop(turns: list[Form | Turn]) -> bool:
     """Whether tools were called without a thought before: then the API wants none for the rest of the turn."""
     if len(turns) < 2 or not any(block["type"] == "tool_result" for block in turns[-1].blocks()):
         return False

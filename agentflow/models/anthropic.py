@@ -12,7 +12,7 @@ from anyio.to_thread import run_sync
 from agentflow.errors import ConfigError, ModelError
 from agentflow.events import Usage
 from agentflow.models._anthropic_errors import from_answer, translate
-from agentflow.models._anthropic_messages import Turn, build_turns, dumps
+from agentflow.models._anthropic_messages import Form, Turn, build_turns, dumps
 from agentflow.models._anthropic_request import build_params
 from agentflow.models._anthropic_stream import PROVIDER, Answer
 from agentflow.models._sdk import SdkModel, read_answer
@@ -220,7 +220,7 @@ class AnthropicModel(SdkModel):
         )
 
     def _params(
-        self, client: Any, request: ModelRequest, turns: list[Turn]
+        self, client: Any, request: ModelRequest, turns: list[Form | Turn]
     ) -> tuple[dict[str, Any], dict[str, str], str]:
         itself = type(client).__name__ in ("AsyncAnthropic", "AsyncAnthropicFoundry")
         return build_params(self.name, self.settings, self.betas, request, turns, _sdk(), by_itself=itself)

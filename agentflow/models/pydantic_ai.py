@@ -223,7 +223,7 @@ def _kept(ai: Any, message: Message | None) -> Any:
 
 def _spoken(ai: Any, item: Any) -> list[Any]:
     parts: list[Any] = []
-    for block in item.blocks if type(item) is Form else [item]:
+    for block in item.content if type(item) is Form else [item]:
         if block["type"] == "text":
             parts.append(ai.messages.TextPart(block["text"]))
         elif block["type"] == "tool_use":

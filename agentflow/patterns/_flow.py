@@ -174,8 +174,10 @@ class Flow(Branches):
                 self.give_up(error, f"node {branch.name!r} took no route")
                 return
             self.progress.done(index, label)
-        elif outcome.error is None:
+        elif outcome.error is None and outcome.status != "paused":
             return  # cancelled with the group
+        elif outcome.error is None:
+            pass  # it waits for an answer, and so does what depends on it; the rest goes on
         elif self.graph.on_error == "cancel" or fatal(outcome.error):
             self.failed = True
             self._stop_all(f"{branch.name} failed")

@@ -50,7 +50,7 @@ class FanOutFanIn(Agent):
     in the result, and out of later prompts.
 
     Args:
-        name: Unique in the tree. An item's branch adds `{name}.{worker}`, a worker's second one `{worker}#2`.
+        name: Unique in the tree. The branch of the third item adds `{name}.{worker}#3`.
         workers: Agents, which are told an item, or functions, which are given it. A plain function runs in a thread.
         splitter: Makes the items of what the agent is told: see `agentflow.patterns.splitters`, or a function of the
             words (of the value, where it is told `Data`) that gives them, also bit by bit. By default each line is
@@ -221,7 +221,7 @@ class _Pool(Asked):
             if items.over:
                 break
             number = self._whose(len(self.seats), item)
-            seat = Seat(self.agents[number], self.agents[number].name)
+            seat = Seat(self.agents[number], f"{self.agents[number].name}#{items.count}")
             self.seats.append(seat)
             if self.at_work[number] < self.fan.per_worker:
                 self._start(group, number, seat, item)
@@ -243,14 +243,15 @@ class _Pool(Asked):
 
     def _start(self, group: Branches, number: int, seat: Seat, item: Any) -> None:
         seat.agent, seat.message = at_work(self.agents[number], item, Bound(limiter=self.limiter))
-        seat.branch = group.add(seat.agent, message=seat.message)
-        seat.name, seat.branches = seat.branch.name, [seat.branch]
+        seat.branch = group.add(seat.agent, name=seat.name, message=seat.message)
+        seat.branches = [seat.branch]
         self.dealt[seat.branch.index] = (number, seat)
         self.at_work[number] += 1
 
     def _done(self, group: Branches, branch: Branch) -> None:
         number, seat = self.dealt.pop(branch.index)
-        seat.outcome, seat.counted = branch.outcome, True
+        if branch.outcome is not None and branch.outcome.status != "paused":
+            seat.outcome, seat.counted = branch.outcome, True
         self.at_work[number] -= 1
         if self.queues[number]:
             self._start(group, number, *self.queues[number].popleft())

@@ -77,7 +77,8 @@ class MapReduceAgent(Agent):
     they are told, so no prompt outgrows its window: neither the whole text nor the other pieces are in it.
 
     Args:
-        name: Unique in the tree. A piece's branch adds `{name}.{mapper}`, `{name}.{mapper}#2` and so on.
+        name: Unique in the tree. A piece's branch adds `{name}.{mapper}`, `{name}.{mapper}#2` and so on, that of
+            a reduction its level and place: `{name}.{reducer}#1-2`.
         mapper: An agent, which is told a piece, or a function, which is given it. A plain function runs in a thread.
         reducer: An agent, which is told the results, or a function, which is given a list of them, in order.
         splitter: Makes the pieces of what the agent is told: see `agentflow.patterns.splitters`, or a function that
@@ -240,20 +241,22 @@ class _Work:
             agent, message = at_work(self.mapper, job.item, bound)
             branch = group.add(agent, message=message)
         else:
-            branch = self.add_reduction(group, job)
+            name = f"{self.reducer.name}#{job.level}-{job.place + 1}"  # whichever is ready first
+            branch = self.add_reduction(group, job, name)
         self.at_work[branch.index] = job
         self.calls += 1
 
-    def add_reduction(self, group: Branches, job: Reduction) -> Branch:
+    def add_reduction(self, group: Branches, job: Reduction, name: str | None = None) -> Branch:
         """Start a reducer."""
         if isinstance(self.reducer, FunctionStep):
             bound = Bound((list(job.values.values()),), limiter=self.limiter)
-            return group.add(self.reducer.given(bound))
+            return group.add(self.reducer.given(bound), name=name)
         given = [(self.part(job.level, place), value) for place, value in job.values.items()]
         first = job.place * (self.agent.fan_in or job.size)
         gone = [place for place in range(first, first + job.size) if place not in job.values]
         missing = {self.part(job.level, place): "failed" for place in gone}
-        return group.add(self.reducer, message=answers("", given, missing, request=[self.agent.request]))
+        message = answers("", given, missing, request=[self.agent.request])
+        return group.add(self.reducer, name=name, message=message)
 
     def part(self, level: int, place: int) -> str:
         """What a reducer is told that a value is: which pieces it stands for."""
@@ -266,6 +269,8 @@ class _Work:
         job, outcome = self.at_work.pop(branch.index), branch.outcome
         assert outcome is not None
         self.work_seconds += outcome.duration
+        if outcome.status == "paused":
+            return  # until there is an answer, what it belongs to can't be reduced
         if isinstance(job, _Piece):
             level, place = 0, job.place
         else:

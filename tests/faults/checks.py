@@ -63,7 +63,8 @@ def turn_problems(events: Iterable[Event]) -> list[str]:
         elif record.name == "gather_complete":
             open_groups[key] -= 1
             total = record.successful + record.failed + record.cancelled + record.skipped
-            if total != record.total_agents or len(record.outcomes) != record.total_agents:
+            listed = len(record.outcomes) or record.total_agents  # a group of any size only counts
+            if total != record.total_agents or listed != record.total_agents:
                 problems.append(f"the counts of {event.path} don't add up: {record}")
     problems += [f"{path} on {branch!r} has no {end}" for (path, branch, end), count in open_turns.items() if count > 0]
     problems += [f"{path} on {branch!r} has no gather_complete" for (path, branch), n in open_groups.items() if n > 0]

@@ -149,6 +149,8 @@ async def test_the_prompt_is_cached_unless_that_is_turned_off() -> None:
     [
         ("claude-opus-5-5", True, {"type": "adaptive"}),
         ("claude-haiku-4-5", True, {"type": "enabled", "budget_tokens": 16_000}),
+        ("us.anthropic.claude-sonnet-4-5-v1:0", True, {"type": "enabled", "budget_tokens": 16_000}),
+        ("claude-opus-4-6", True, {"type": "adaptive"}),
         ("claude-opus-5-5", 2000, {"type": "enabled", "budget_tokens": 2000}),
         ("claude-opus-5-5", False, {"type": "disabled"}),
         ("claude-opus-5-5", None, None),
@@ -252,6 +254,18 @@ async def test_a_paused_turn_that_can_not_go_on_now_is_what_there_is() -> None:
     again = await fake.model().call(ask("go", model(*answer.parts)))
     assert again.text == "Done."
     assert fake.requests[2].body["messages"][-1]["content"][-1]["id"] == "srvtoolu_1"
+
+
+async def test_a_talk_that_was_compacted_goes_on_from_its_summary() -> None:
+    summary = {"type": "compaction", "content": "They said hi.", "signature": "s"}
+    fake = FakeAnthropic(says(ProviderBlock("anthropic", summary), stop_reason="compaction"), "Where were we?", "Here.")
+    settings = ModelSettings(extra={"context_management": {"edits": [{"type": "compact_20260112"}]}})
+    claude = fake.model(settings=settings)
+    answer = await claude.call(ask("hi"))
+    assert answer.parts == (ProviderBlock("anthropic", summary), Text("Where were we?"))
+    await claude.call(ask("hi", model(*answer.parts), "Tell me."))
+    assert fake.requests[2].body["messages"][1]["content"][0] == summary
+    assert fake.requests[2].headers["anthropic-beta"] == "compact-2026-01-12"
 
 
 async def test_what_was_shown_of_the_rest_of_a_turn_is_not_taken_back() -> None:

@@ -44,7 +44,7 @@ async def test_results_are_in_the_order_of_the_items_whoever_is_faster() -> None
     assert result.answer == list("ABCDEF")
     assert played.run.result.text == "\n\n".join("ABCDEF")
     assert result.workers == ("w0", "w1", "w1", "w1", "w1", "w1")
-    assert [branch.name for branch in result.branches] == ["w0", "w1", *(f"w1#{number}" for number in range(2, 6))]
+    assert [branch.name for branch in result.branches] == ["w0#1", *(f"w1#{number}" for number in range(2, 7))]
 
 
 async def test_the_worker_that_is_free_takes_the_next() -> None:
