@@ -100,7 +100,7 @@ class MapReduceAgent(Agent):
 
     Raises:
         ConfigError: A setting can't work.
-        InvalidAnswer: From a run: the splitter gave nothing.
+        InvalidAnswer: From a run: the splitter gave nothing, or the reducer said nothing.
         TooFewAnswers: From a run: too few pieces went well.
         ExceptionGroup: From a run, when two or more pieces failed. A lone failure is raised as itself.
     """
@@ -327,6 +327,8 @@ class _Work:
         self.work_seconds += outcome.duration
         if isinstance(outcome.error, Exception):
             raise outcome.error
+        if not answered(outcome):
+            raise InvalidAnswer(f"agent {ctx.path!r}: its reducer said nothing")
         await ctx.tell(SynthesisComplete(ctx.agent.name, "reduce", count, summary(outcome.text), round(took * 1000, 3)))
         return outcome, took
 
