@@ -12,6 +12,7 @@ from agentflow.errors import InvalidAnswer
 from agentflow.events import SynthesisComplete, SynthesisStart, Usage
 from agentflow.outcome import Outcome
 from agentflow.patterns import _render
+from agentflow.patterns._calls import worked
 from agentflow.patterns._scatter import Plan, Rater, Scatter, Seat, usable, why_missing
 from agentflow.patterns.aggregate import Aggregator, Decision, EarlyStop, Given
 from agentflow.patterns.answers import answer_of
@@ -282,7 +283,7 @@ def _queued(seat: Seat) -> float:
 
 
 def _worked(seat: Seat) -> float:
-    return sum(branch.outcome.duration for branch in seat.branches if branch.outcome is not None)
+    return sum(map(worked, seat.branches))
 
 
 def _usage(seat: Seat, total: Usage) -> Usage:
