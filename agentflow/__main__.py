@@ -14,16 +14,16 @@ def main() -> NoReturn:
             stream.reconfigure(errors="replace")  # a terminal that can't show a character is no reason to fail
     try:
         click = importlib.import_module("click")
-        group = importlib.import_module("agentflow.cli").cli
+        cli = importlib.import_module("agentflow.cli")
     except ModuleNotFoundError as error:
         _without_extra(error)
     try:
-        code = group.main(prog_name="agentflow", standalone_mode=False)
+        code = cli.cli.main(prog_name="agentflow", standalone_mode=False)
         try:
             sys.stdout.flush()
         except BrokenPipeError:
-            code = group.reader_gone
-        if code == group.reader_gone:  # what is still buffered goes nowhere, or the interpreter complains
+            code = cli.READER_GONE
+        if code == cli.READER_GONE:  # what is still buffered goes nowhere, or the interpreter complains
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(code)
     except ModuleNotFoundError as error:

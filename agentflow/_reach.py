@@ -72,12 +72,28 @@ class Reach(Turn):
                 question = new_question(message + problem, adapter, payload, f"adk-{self._run.new_id()}")
                 raise Paused(await self.ask((question,)))
             answer = self._past.answer(question) if self._past is not None else None
+            if answer is not None and self._past is not None and self._past.branch == self._place.branch:
+                self.repeat()
             if answer is None:
                 raise Paused((question,))
             try:
                 return answer.result if adapter is None else adapter.validate_python(answer.result)
             except ValidationError as error:
                 problem = f" (the answer {answer.result!r} doesn't fit: {error.errors()[0]['msg']})"
+
+    def repeat(self) -> None:
+        """It has done again what is stored of it already: the state is as it was after that."""
+        assert self._past is not None
+        self._past.step()
+        if self._state is not None:
+            self._state.rebase(self._past.view(self._run.state))
+
+    def go_on(self) -> None:
+        """It repeats nothing, but goes on from what is stored."""
+        if self._past is not None:
+            self._past.replay = 0
+            if self._state is not None:
+                self._state.rebase(self._run.state)
 
     async def ask(self, questions: Sequence[Question]) -> list[Question]:
         """Store questions, in one event of this turn's; gives them as they can be answered."""

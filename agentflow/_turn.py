@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from inspect import isawaitable
@@ -14,12 +14,13 @@ from anyio.lowlevel import checkpoint
 from opentelemetry.trace import INVALID_SPAN, Span, SpanContext
 
 from agentflow import tracing
+from agentflow._generators import drive, short
 from agentflow._hooks import Hooks
 from agentflow._invocation import Invocation, Place, Timer, Watcher, summary, with_pending
 from agentflow._resources import Resources
 from agentflow._streams import Watched
 from agentflow.content import Part, Text, clean_text
-from agentflow.errors import AgentTimeout, InvalidEvent, RunError
+from agentflow.errors import AgentTimeout, CommitUnknown, InvalidEvent, RunError
 from agentflow.events import (
     Actions,
     AgentComplete,
@@ -44,10 +45,6 @@ from agentflow.services.memory import MemoryService
 from agentflow.state import Group, State
 
 logger = logging.getLogger(__name__)
-
-_SWALLOWS = 3
-"""How often a generator may yield again under a cancelled scope: a `finally` may, once or twice."""
-
 
 _GRACE = 5.0
 """Seconds that telling of a failure may take."""
@@ -320,19 +317,22 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
     except Exception as error:
         await _fail(ctx, start, error, begin)  # noqa: ASYNC120 - shielded
         raise
-    except BaseException as error:  # cancelled; at the very end perhaps, when all had been said and stored
-        # On trio a failure beside a cancellation comes as one group of both; the cancellation will come again.
-        failed = error.subgroup(Exception) if isinstance(error, BaseExceptionGroup) else None
-        if isinstance(failed, Exception):
-            await _fail(ctx, start, failed, begin)  # noqa: ASYNC102 - shielded
-            raise failed from None  # noqa: ASYNC104 - see above
-        pause = pause_in(error) if type(error) is not run.cancelled else None
-        if pause is not None:
-            if begin.serial is not None:
-                ctx.status = "paused"
-                await _tell_failure(ctx, _end_record(ctx, start, "paused", None))  # noqa: ASYNC102 - shielded
-            _leave(ctx, None)
-            raise pause from None  # noqa: ASYNC104 - it is what was raised, perhaps alone in a group
+    except BaseException as error:
+        if type(error) is not run.cancelled:
+            # On trio a failure beside a cancellation comes as one group of both; the cancellation will come again.
+            failed = error.subgroup(Exception) if isinstance(error, BaseExceptionGroup) else None
+            if isinstance(failed, Exception):
+                await _fail(ctx, start, failed, begin)  # noqa: ASYNC102 - shielded
+                raise failed from None  # noqa: ASYNC104 - see above
+            pause = pause_in(error)
+            if pause is not None:
+                broken = await _tell_pause(ctx, start, begin)  # noqa: ASYNC102 - shielded
+                if broken is not None:
+                    await _fail(ctx, start, broken, begin)  # noqa: ASYNC102 - shielded
+                    raise broken from None  # noqa: ASYNC104 - what waits must be in the log
+                _leave(ctx, None)
+                raise pause from None  # noqa: ASYNC104 - it is what was raised, perhaps alone in a group
+        # Cancelled; at the very end perhaps, when all had been said and stored.
         if end is not None and end.serial is not None:
             ctx.status = "ok"
         elif begin.serial is not None:
@@ -358,6 +358,18 @@ def outcome_of(ctx: Turn, error: BaseException | None, pending: tuple[Question, 
         usage=ctx._usage,
         pending=pending,
     )
+
+
+async def _tell_pause(ctx: Turn, start: AgentStart, begin: Event) -> Exception | None:
+    """The turn waits for an answer: store that. Gives why it couldn't be."""
+    ctx.status = "paused"
+    with anyio.move_on_after(_GRACE, shield=True) as scope:
+        try:
+            if begin.serial is not None:
+                await ctx.tell(_end_record(ctx, start, "paused", None), wait=False)
+        except Exception as error:
+            return error
+    return CommitUnknown(f"the pause of agent {ctx.path!r} was not stored in time") if scope.cancelled_caught else None
 
 
 async def _fail(ctx: Turn, start: AgentStart, error: Exception, begin: Event) -> None:
@@ -467,7 +479,7 @@ def _work(ctx: Turn, start: AgentStart, timeout: float | None) -> Coroutine[Any,
     if plugins.before_agent or plugins.after_agent or agent.before_agent or agent.after_agent:
         return _body(ctx)
     work = agent.run(ctx)
-    return work if type(work) is CoroutineType else _drive(ctx, work)
+    return work if type(work) is CoroutineType else drive(ctx.emit, ctx.path, work)
 
 
 async def _in_time(ctx: Turn, start: AgentStart, limit: float) -> None:
@@ -519,7 +531,7 @@ async def _body(ctx: Turn) -> None:
             await ctx.emit(reply)
             return
     work = agent.run(ctx)
-    result = await (work if type(work) is CoroutineType else _drive(ctx, work))
+    result = await (work if type(work) is CoroutineType else drive(ctx.emit, ctx.path, work))
     if result is not None:
         _refuse(ctx, result)
     if plugins.after_agent or agent.after_agent:
@@ -559,52 +571,6 @@ def _refuse(ctx: Turn, result: object) -> None:
     )
 
 
-async def _drive(ctx: Turn, work: object) -> object:
-    """See through what an agent's `run` gave that is no plain coroutine."""
-    if isawaitable(work):
-        return await work
-    if not isinstance(work, AsyncIterator):
-        raise InvalidEvent(
-            f"agent {ctx.path!r}: run must be an async function or an async generator; it gave {short(work)}"
-        )
-    await _iterate(ctx, work)
-    return None
-
-
-async def _iterate(ctx: Turn, events: AsyncIterator[Event]) -> None:
-    """Run a generator to its end in this task; what happens at a `yield` is thrown back in there.
-
-    So a timeout, a task group or a span around a `yield` behaves as around an `await`. One that goes on yielding
-    though its scope is cancelled is closed and reported.
-    """
-    swallowed = 0
-    try:
-        event = await anext(events)
-        while True:
-            try:
-                await ctx.emit(event)
-            except BaseException as error:  # noqa: ASYNC103 - the generator is told, and says what becomes of it
-                if not isinstance(events, AsyncGenerator) or swallowed >= _SWALLOWS:
-                    await _put_down(ctx, events)  # noqa: ASYNC102 - `aclose` is its own affair
-                    raise
-                event = await events.athrow(error)  # noqa: ASYNC102 - likewise
-                if not isinstance(error, Exception) and anyio.current_effective_deadline() == float("-inf"):
-                    swallowed += 1
-            else:
-                event = await anext(events)
-    except StopAsyncIteration:
-        return
-
-
-async def _put_down(ctx: Turn, events: AsyncIterator[Event]) -> None:
-    if isinstance(events, AsyncGenerator):
-        logger.error("agent %r swallowed its cancellation %d times; it is closed", ctx.path, _SWALLOWS)
-        try:
-            await events.aclose()
-        except RuntimeError:  # "async generator ignored GeneratorExit"
-            logger.exception("agent %r can't be closed", ctx.path)
-
-
 def error_info(error: BaseException) -> ErrorInfo:
     """An error as events carry it."""
     try:
@@ -623,9 +589,3 @@ def explain(error: Exception, ctx: Turn) -> None:
     elif not any(note.startswith("in agent ") for note in getattr(error, "__notes__", ())):
         with suppress(Exception):  # an exception may be frozen
             error.add_note(f"in agent {ctx.path!r}{f' on branch {branch!r}' if branch else ''} (run {run_id})")
-
-
-def short(value: object) -> str:
-    """A value, for an error message."""
-    text = repr(value)
-    return f"{type(value).__name__} {text[:60]}{'…' if len(text) > 60 else ''}" if value is not None else "None"

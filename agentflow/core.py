@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from anyio.lowlevel import checkpoint
 
+from agentflow._generators import short
 from agentflow._invocation import with_pending
 from agentflow._tree import Node, check_name
-from agentflow._turn import Turn, short, take_turn
+from agentflow._turn import Turn, take_turn
 from agentflow._watching import Watching
 from agentflow.content import Part, Text, ToolCall, ToolResult, UserContent, as_parts, clean_text
 from agentflow.errors import ConfigError, ContextEnded, InvalidEvent
@@ -279,7 +280,8 @@ class InvocationContext(Watching):
     def state(self) -> State:
         """Session state: its own pending writes over what is committed."""
         if self._state is None:
-            self._state = State(self._run.state, self._place.groups)
+            committed = self._run.state if self._past is None else self._past.view(self._run.state)
+            self._state = State(committed, self._place.groups)
             if self.ended:
                 self._state.close()
         return self._state
@@ -405,9 +407,9 @@ class InvocationContext(Watching):
         run = self._run
         if run.scheduler is not None:
             await run.scheduler.point(self.path, "emit")
-        if self._past is not None and self._past.repeats(event):
-            if self._state is not None and not event.partial:
-                self._state.drop_pending()  # they have been published with it
+        if self._past is not None and self._past.repeats(event, self._place.branch):
+            if not event.partial:
+                self.repeat()
             return None
         origin: Turn = self
         if self._origins is not None and isinstance(event, Event) and event.id in self._origins:

@@ -31,6 +31,7 @@ from agentflow.questions import (
     questions_in,
     read_confirmation,
 )
+from agentflow.state import REMOVED
 
 
 class Past:
@@ -39,14 +40,15 @@ class Past:
     Attributes:
         status: How it ended; `"running"` where the log doesn't say.
         loop: The iteration that it had begun last, where it is a loop's.
-        replay: How many of its own events it will emit again, which are stored already.
+        replay: How many of its own events, stored already, it is still to emit again.
+        then: What the keys that they wrote were before them, and become as it goes on.
         usage: What models charged for it, those that it directs aside; and for all of it before it began again.
         seconds: How long it took.
     """
 
     __slots__ = (
         "_asked", "_escalated", "_journal", "_used", "agent", "branch", "calls", "children", "error", "events",
-        "groups", "iteration", "loop", "path", "questions", "replay", "said", "seconds", "status", "usage",
+        "groups", "iteration", "loop", "path", "questions", "replay", "said", "seconds", "status", "then", "usage",
     )  # fmt: skip
 
     def __init__(self, journal: "Journal", event: Event, agent: str) -> None:
@@ -75,6 +77,7 @@ class Past:
         self._escalated: list[tuple[tuple[str, ...], bool | str]] = []
         self.loop = 0
         self.replay = 0
+        self.then: dict[str, Any] = {}
         self.said: Event | tuple[Outcome, ...] | None = None
 
     def child(self, path: str, branch: str, iteration: int | None) -> "Past | None":
@@ -142,13 +145,24 @@ class Past:
             for past in self.children
         )
 
-    def repeats(self, event: object) -> bool:
+    def repeats(self, event: object, branch: str) -> bool:
         """Whether it said this before: the turn begins again, and what it had said is stored."""
-        if not self.replay or not isinstance(event, Event):
-            return False
-        if not event.partial:
+        return self.replay > 0 and branch == self.branch and isinstance(event, Event)
+
+    def step(self) -> None:
+        """The next of its stored events has been repeated."""
+        if self.replay:
+            actions = self.events[len(self.events) - self.replay].actions
             self.replay -= 1
-        return True
+            if actions is not None:
+                self.then.update(actions.state_delta)
+                self.then.update(dict.fromkeys(actions.state_removed, REMOVED))
+
+    def view(self, state: dict[str, Any]) -> dict[str, Any]:
+        """State as it was for the turn at this point, as far as its own writes go; `state` itself when it is done."""
+        if not self.replay or not self.then:
+            return state
+        return {key: value for key, value in (state | self.then).items() if value is not REMOVED}
 
     def next_input(self, branch: str) -> Question | None:
         """The next question of `ctx.request_input` on this branch, in the order in which they were asked."""
@@ -215,6 +229,7 @@ class Journal:
         self.tool_calls: Counter[tuple[str, str]] = Counter()
         self.contributions: list[tuple[int, str, Mapping[str, Any]]] = []
         self._latest: dict[tuple[str, str], Past] = {}
+        self._state: dict[str, Any] = {}
         for event in events:
             if event.author == "user" and not event.path:
                 results = [part for part in event.parts if type(part) is ToolResult]
@@ -223,6 +238,10 @@ class Journal:
                     self.user_content = event.parts
             elif event.invocation_id == run_id:
                 self._add(event)
+            if event.actions is not None:
+                self._state.update(event.actions.state_delta)
+                for key in event.actions.state_removed:
+                    self._state.pop(key, None)
             number = event.id.rpartition("-")[2]
             if event.invocation_id == run_id and number.isdecimal():
                 self.count = max(self.count, int(number))
@@ -287,7 +306,9 @@ class Journal:
         past.events.append(event)
         if event.actions is not None and event.actions.escalate:
             past._escalated.append((event.segments, event.actions.escalate))
-        past.replay = len(past.events) - sum(1 for said in past.events if questions_in(said))
+        past.replay = len(past.events)
+        for key in (*event.actions.state_delta, *event.actions.state_removed) if event.actions is not None else ():
+            past.then.setdefault(key, self._state.get(key, REMOVED))
         if event.parts:
             past.said = event
         for part in event.parts:

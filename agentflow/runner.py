@@ -3,10 +3,9 @@
 import logging
 import os
 import time as _time
-import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar, copy_context
+from contextvars import copy_context
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -14,6 +13,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from agentflow import tracing
+from agentflow._busy import OnBusy, SessionTurns, inside, turns_in
 from agentflow._hooks import Hooks, call_hook, plugin_name
 from agentflow._invocation import Invocation, Place, Scheduler
 from agentflow._resources import Resources
@@ -22,7 +22,7 @@ from agentflow._sync import SyncRun
 from agentflow._turn import Services, as_event, take_turn
 from agentflow.content import Part, ToolResult, UserContent, as_parts
 from agentflow.core import Agent, InvocationContext, Plugin
-from agentflow.errors import AnswerRefused, CommitUnknown, ConfigError, PluginError, RunNotFound, SessionBusy
+from agentflow.errors import AnswerRefused, CommitUnknown, ConfigError, PluginError, RunNotFound
 from agentflow.events import Actions, AgentStart, Event, build_event, event_form
 from agentflow.history import Histories
 from agentflow.journal import Journal, check_answers
@@ -43,54 +43,8 @@ from agentflow.services.sessions import SessionKey, SessionService, check_key
 
 logger = logging.getLogger(__name__)
 
-OnBusy = Literal["wait", "reject"]
-
 _KEPT = 256
 """How many finished, detached runs a Runner keeps for `attach`."""
-
-_inside: ContextVar[tuple[Live, ...]] = ContextVar("agentflow_runs", default=())
-
-
-class _Turns:
-    """Whose turn it is in each session of one store: one run at a time, first come first served."""
-
-    def __init__(self) -> None:
-        self.holders: dict[SessionKey, object] = {}
-        self.waiting: dict[SessionKey, deque[tuple[object, anyio.Event]]] = {}
-
-    async def take(self, key: SessionKey, who: object, on_busy: OnBusy) -> None:
-        if key not in self.holders:
-            self.holders[key] = who
-            return
-        if any(live.invocation.key == key and not live.done.is_set() for live in _inside.get()):
-            raise SessionBusy(
-                f"session {key.session_id!r} is held by the run that this one is started from: it would wait for itself"
-            )
-        if on_busy == "reject":
-            raise SessionBusy(f"session {key.session_id!r} is busy with another run (on_busy='reject')")
-        event = anyio.Event()
-        entry = (who, event)
-        self.waiting.setdefault(key, deque()).append(entry)
-        try:
-            await event.wait()
-        except BaseException:
-            if self.holders.get(key) is who:
-                self.give(key)
-            else:
-                self.waiting[key].remove(entry)
-            raise
-
-    def give(self, key: SessionKey) -> None:
-        queue = self.waiting.get(key)
-        if queue:
-            self.holders[key], event = queue.popleft()
-            event.set()
-        else:
-            self.waiting.pop(key, None)
-            self.holders.pop(key, None)
-
-
-_turns: "weakref.WeakKeyDictionary[SessionService, _Turns]" = weakref.WeakKeyDictionary()
 
 
 class Runner:
@@ -183,7 +137,7 @@ class Runner:
         self._tasks: TaskGroup | None = None
         self._loop: Loop | None = None
         self._tracing: tracing.Tracing | None = None
-        self._turns = _turns.setdefault(self.sessions, _Turns())
+        self._turns = turns_in(self.sessions)
         self._histories = Histories()
         self._live: dict[str, Live] = {}
         self._kept: OrderedDict[str, Live] = OrderedDict()
@@ -290,6 +244,8 @@ class Runner:
             raise ConfigError(f"run: {error}") from error
         if isinstance(lookahead, bool) or not isinstance(lookahead, int) or lookahead < 0:
             raise ConfigError(f"run: lookahead must be a whole number, 0 or more, not {lookahead!r}")
+        if answers is not None and not isinstance(answers, Mapping):
+            raise ConfigError(f"run: answers are values by the ids of their questions, not {answers!r}")
         _one_of("on_busy", on_busy, ("wait", "reject"))
         _one_of("on_consumer_gone", on_consumer_gone, ("cancel", "detach", "drain"))
         key = SessionKey(*check_key(self.app_name, user_id, session_id))
@@ -328,6 +284,7 @@ class Runner:
         lookahead: int = 0,
         stream: bool = True,
         limits: Limits | None = None,
+        answers: Mapping[str, Any] | None = None,
         backend: Literal["asyncio", "trio"] = "asyncio",
     ) -> SyncRun:
         """A run without `await`, for scripts and notebooks: `for event in Runner(agent).run_sync("...")`.
@@ -342,6 +299,7 @@ class Runner:
             lookahead: See `run`.
             stream: See `run`.
             limits: See `run`.
+            answers: See `run`.
             backend: Which event loop it runs on.
         """
         run = self.run(
@@ -349,6 +307,7 @@ class Runner:
             user_id=user_id,
             session_id=session_id,
             state=state,
+            answers=answers,
             lookahead=lookahead,
             stream=stream,
             limits=limits,
@@ -446,10 +405,10 @@ class Runner:
             live.span = run.tracing.start_run(self.app_name, run.id, key.session_id, key.user_id)
         return live
 
-    async def _host(self, live: Live, turns: _Turns, parts: tuple[Part, ...], state: dict[str, Any]) -> None:
+    async def _host(self, live: Live, turns: SessionTurns, parts: tuple[Part, ...], state: dict[str, Any]) -> None:
         """The task that a run lives in."""
         run = live.invocation
-        _inside.set((*_inside.get(), live))
+        inside.set((*inside.get(), live))
         root = live.root = InvocationContext(run, self._services, self.agent, None)
         root._span = live.span
         try:

@@ -199,6 +199,10 @@ class State(MutableMapping[str, Any]):
         """Forget the pending writes."""
         self._pending = None
 
+    def rebase(self, committed: dict[str, Any]) -> None:
+        """Read from `committed` from now on, without any pending writes: they are in there."""
+        self._committed, self._pending = committed, None
+
     def close(self) -> None:
         """No more writes: the agent's turn has ended."""
         self._writable = False

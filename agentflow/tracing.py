@@ -315,6 +315,7 @@ class Tracing:
         self, *, tool: str, description: str, call_id: str, agent: str, parent: Span, args: Mapping[str, Any]
     ) -> Span:
         """The span of a tool call; agents that the tool runs are below it."""
+        tool, call_id = clean_text(tool), clean_text(call_id)  # a model's words
         attributes: dict[str, Any] = {
             OPERATION: "execute_tool",
             TOOL_NAME: tool,

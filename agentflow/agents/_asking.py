@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from inspect import isawaitable
 from typing import Any
 
-from agentflow._turn import error_info, short
+from agentflow._generators import short
+from agentflow._turn import error_info
 from agentflow.content import Part, Text, ToolCall
 from agentflow.core import InvocationContext
 from agentflow.errors import InvalidEvent, ModelError
@@ -64,30 +65,34 @@ async def ask(
             return _as_response(ctx, "before_model", reply)
     _check_budget(ctx)
     call = _Call(ctx, callbacks.after if callbacks.after or plugins.having("after_model") else None)
-    response: ModelResponse | None = None
+    answer: ModelResponse | None = None
     failure: Exception | None
     try:
-        response = await model.call(request, call.show if stream else None)
-        failure = _refusal(response, model)
+        answer = await model.call(request, call.show if stream else None)
+        failure, paid = _refusal(answer, model), answer.usage
     except Exception as error:
         if error is call.broken:  # it was not the model that failed
             raise
-        failure = error
-    if failure is not None:
-        reply = await first(ctx, "on_model_error", callbacks.on_error, request, failure)
-        paid = response.usage if response is not None else getattr(failure, "usage", None)
-        if reply is None:
-            if response is not None or paid is not None:  # paid for, and so stored
-                failed = response or ModelResponse(parts=(), response_id=call.id, usage=paid)
-                await ctx.emit(spoken(ctx, failed, failure))
-            raise failure
-        response = _as_response(ctx, "on_model_error", reply)
-        response.usage = response.usage or paid
-    assert response is not None
-    if call.after is not None:
-        response = await call.review(response)
-    response.response_id = response.response_id or call.id
-    return response
+        failure, paid = error, getattr(error, "usage", None)
+    try:
+        response = answer
+        if failure is not None:
+            reply = await first(ctx, "on_model_error", callbacks.on_error, request, failure)
+            if reply is None:
+                raise failure
+            response = _as_response(ctx, "on_model_error", reply)
+            response.usage = response.usage or paid
+        assert response is not None
+        if call.after is not None:
+            response = await call.review(response)
+        response.response_id = response.response_id or call.id
+        return response
+    except Exception as error:
+        lost = error
+    if paid is not None:  # and so it is stored
+        parts = answer.parts if answer is not None and lost is failure else ()
+        await ctx.emit(spoken(ctx, ModelResponse(parts=parts, response_id=call.id, usage=paid), lost))
+    raise lost
 
 
 class _Call:

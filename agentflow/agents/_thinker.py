@@ -169,6 +169,8 @@ def _tools(tools: Any, owner: str) -> tuple[Tool | Toolset | ServerTool, ...]:
     made: list[Tool | Toolset | ServerTool] = []
     names: set[str] = set()
     for tool in tools:
+        if isinstance(tool, Agent):
+            raise ConfigError(f"{owner}: agent {tool.name!r} is no tool; AgentTool({tool.name}) makes one of it")
         try:
             made.append(tool if isinstance(tool, (Toolset, ServerTool)) else as_tool(tool))
         except ConfigError as error:

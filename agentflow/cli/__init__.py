@@ -6,6 +6,9 @@ import click
 
 from agentflow import __version__
 
+READER_GONE = 141
+"""The exit code where nobody reads the output any more: what a shell shows for a program that SIGPIPE ended."""
+
 _COMMANDS = {
     "run": ("run:command", "Run an agent and watch all its branches."),
     "batch": ("batch:command", "Run an agent on each of many inputs."),
@@ -25,14 +28,11 @@ _COMMANDS = {
 class _LazyGroup(click.Group):
     """Imports a command when it is used, not to list it."""
 
-    reader_gone = 141
-    """The exit code where nobody reads the output any more: what a shell shows for a program that SIGPIPE ended."""
-
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
-            raise click.exceptions.Exit(self.reader_gone) from error
+            raise click.exceptions.Exit(READER_GONE) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)

@@ -5,7 +5,6 @@ import importlib.util
 import os
 import sys
 import time
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Literal, TextIO
 
@@ -13,6 +12,7 @@ import anyio
 import click
 
 from agentflow import tracing
+from agentflow.cli import READER_GONE as READER_GONE
 from agentflow.cli._errors import Fault, describe, traced
 from agentflow.cli._live import LiveView
 from agentflow.cli._signals import Interrupts
@@ -29,10 +29,10 @@ from agentflow.timeline.words import duration
 
 Backend = Literal["asyncio", "trio"]
 
-READER_GONE = 141
-"""What a shell shows for a program that SIGPIPE ended."""
 _PATIENCE = 5.0
 """Seconds after which a cancelled run is reported that has not ended."""
+_ROOM = 64
+"""Columns that a hint needs."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,10 +51,6 @@ class Settings:
     backend: Backend = "asyncio"
     debug: bool = False
     out: TextIO = field(default_factory=lambda: sys.stdout)
-
-
-_ROOM = 64
-"""Columns that a hint needs."""
 
 
 class Player:
@@ -107,7 +103,7 @@ class Player:
             click.echo(f"\n{traced(error)}", err=True)
 
     async def _play(self, agent: Agent, message: str | None, view: View) -> Exception | None:
-        async with AsyncExitStack() as stack:
+        async with contextlib.AsyncExitStack() as stack:
             stores = await self._stores(stack)
             try:
                 model = self.settings.model
@@ -128,7 +124,7 @@ class Player:
                 self._tell_session()
         return failure
 
-    async def _stores(self, stack: AsyncExitStack) -> Stores | None:
+    async def _stores(self, stack: contextlib.AsyncExitStack) -> Stores | None:
         """Where the session is kept; `None` is in memory."""
         settings = self.settings
         if settings.in_memory:

@@ -9,7 +9,7 @@ from rich.cells import cell_len, set_cell_size
 from agentflow.cli._board import Board, Line
 from agentflow.events import Event
 from agentflow.timeline.model import Timeline
-from agentflow.timeline.words import clean, duration, heading, one_line, plural, said, short
+from agentflow.timeline.words import clean, decision, duration, heading, one_line, plural, said, short
 
 Words = list[tuple[str, str]]
 """Pieces of one line, each with its style."""
@@ -214,15 +214,7 @@ def summary_rows(
 def decision_rows(board: Board) -> Iterable[Words]:
     """How patterns made one answer of many; the last so many."""
     for record, times in list(board.decisions.values())[-_STEPS:]:
-        facts = [f"{record.aggregation_strategy} of {plural(record.input_results_count, 'answer')}"]
-        if record.agreement is not None:
-            facts.append(f"agreement {record.agreement:.0%}")
-        if record.saved_calls:
-            facts.append(f"{plural(record.saved_calls, 'call')} saved")
-        if record.quality is not None:
-            facts.append(f"quality {record.quality:.2f}")
-        if record.synthesis_time_ms >= 1:
-            facts.append(f"in {duration(record.synthesis_time_ms / 1000)}")
+        facts = decision(record)
         if times > 1:
             facts.append(f"the last of {times}")
         yield [(f"{clean(record.agent_name)}: ", "bold"), (", ".join(facts), "")]

@@ -90,7 +90,8 @@ def _left(began: float, done: int, total: int) -> str:
     """About how long the rest will take; for people alone."""
     if not done or not sys.stderr.isatty():
         return ""
-    return f" · about {duration((time.monotonic() - began) / done * (total - done))} left"
+    left = (time.monotonic() - began) / done * (total - done)
+    return f" · about {duration(left)} left" if left >= 1 else ""
 
 
 def _files(path: str | None) -> list[Path]:

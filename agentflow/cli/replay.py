@@ -10,10 +10,11 @@ import click
 from anyio.lowlevel import checkpoint
 from click.core import ParameterSource
 
+from agentflow.cli import READER_GONE
 from agentflow.cli._errors import Fault
 from agentflow.cli._live import LiveView
 from agentflow.cli._options import debug_option, json_option
-from agentflow.cli._play import READER_GONE, drop
+from agentflow.cli._play import drop
 from agentflow.cli._runs import choose_run, read_events, run_option
 from agentflow.cli._signals import Interrupts
 from agentflow.cli._store import app_options, db_option, find, opened, run_async, session_argument

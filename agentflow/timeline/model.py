@@ -17,9 +17,10 @@ from agentflow.events import (
     GatherComplete,
     LoopIteration,
     ScatterStart,
+    SynthesisComplete,
     Usage,
 )
-from agentflow.timeline.words import said
+from agentflow.timeline.words import decision, said
 
 _GAP = 0.05
 """Share of the wall time from which an agent's own work, between its children's, has a place on the critical path."""
@@ -58,7 +59,7 @@ class Mark:
     Attributes:
         time: When, in seconds since the epoch.
         kind: `asked` (it was given a message), `said`, `called`, `answered` (by a tool), `wrote` (state), `escalated`,
-            `transferred`, `iteration`, or the name of another lifecycle record.
+            `transferred`, `iteration`, `decided` (one answer of many), or the name of another lifecycle record.
         words: What it said, cut to the timeline's `words`.
         serial: Of its event.
     """
@@ -90,6 +91,7 @@ class Turn:
         error: What went wrong.
         reason: Why it was cancelled; of a Parallel, why it ended before all of its branches did.
         hidden: It lost a race, or failed where failures are ignored: what it said is in no prompt.
+        decision: How it made one answer of those of its branches, if it is a pattern that does.
         usage: What models charged for it, its children aside.
         calls: Its tools.
         marks: What it said and did, if the timeline keeps words.
@@ -116,6 +118,7 @@ class Turn:
     error: ErrorInfo | None = None
     reason: str = ""
     hidden: bool = False
+    decision: str = ""
     usage: Usage | None = None
     attempts: list[Attempt] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
@@ -199,6 +202,7 @@ class Timeline:
             AgentParallelComplete: self._complete,
             ScatterStart: self._scatter,
             GatherComplete: self._gather,
+            SynthesisComplete: self._decide,
         }
 
     def add(self, event: Event) -> None:
@@ -358,6 +362,13 @@ class Timeline:
             for child in turn.children:
                 child.hidden |= child.branch in hidden or (child.forked and EVERY_BRANCH in hidden)
 
+    def _decide(self, event: Event, record: SynthesisComplete) -> None:
+        turn = self._open.get((event.path, event.branch))
+        if turn is not None:
+            turn.decision = ", ".join(decision(record))
+            if self._words:
+                self._mark(turn, event, "decided", record.final_result_summary or turn.decision)
+
     def _told(self, event: Event) -> None:
         turn = self._open.get((event.path, event.branch))
         if turn is None:
@@ -400,7 +411,7 @@ class Timeline:
             most = f" of {record.max_iterations}" if record.max_iterations is not None else ""
             self._mark(turn, event, "iteration", f"{record.iteration}{most}")
         else:
-            self._mark(turn, event, record.name, getattr(record, "final_result_summary", ""), True)
+            self._mark(turn, event, record.name, "", True)
 
     def _mark(self, turn: Turn, event: Event, kind: str, words: str, bare: bool = False) -> None:
         if words or bare:

@@ -316,6 +316,7 @@ function tell() {
   fact("began", `${time(turn.began)} after the run's start`);
   fact("took", time(turn.ended - turn.began));
   fact("own work", turn.own !== undefined ? time(turn.own) : undefined);
+  fact("decision", turn.decision);
   fact("queued", turn.queued && time(turn.queued));
   fact("lost", turn.hidden ? "what it said is in no prompt" : undefined);
   fact("critical path", turn.critical ? "yes: the end waited for it" : undefined);

@@ -48,6 +48,7 @@ def record(turn: Turn, zero: float, *, marks: bool = True) -> dict[str, Any]:
         "waitedForRetries": round(turn.retry_wait, 6),
         "error": words_of(turn.error),
         "reason": clean(turn.reason),
+        "decision": clean(turn.decision),
         "hidden": turn.hidden,
         "skipped": turn.skipped,
         "usage": to_wire(turn.usage) if turn.usage is not None else None,

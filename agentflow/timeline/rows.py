@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from agentflow.timeline.model import Timeline, Turn
-from agentflow.timeline.words import duration, one_line, plural
+from agentflow.timeline.words import clean, duration, one_line, plural
 
 
 @dataclass(slots=True, eq=False)
@@ -46,6 +46,8 @@ class Row:
             notes.append(one_line(f"{failed.error.type}: {failed.error.message}".removesuffix(": ")))
         elif turns and turns[-1].reason:
             notes.append(one_line(turns[-1].reason))
+        if turns and turns[-1].decision:
+            notes.append(clean(turns[-1].decision))
         queued = sum(turn.queued for turn in turns)
         if queued >= 0.0005:
             notes.append(f"queued {duration(queued)}")

@@ -159,10 +159,12 @@ def _legend(timeline: Timeline, y: int) -> list[str]:
     names = {
         "own": ("at work", '<rect class="ok" x="{x}" y="{bar}" width="22" height="10" rx="3"/>'),
         "children": ("its agents at work", '<rect class="ok children" x="{x}" y="{line}" width="22" height="3"/>'),
+        "tool": ("its tools at work", '<rect class="call" x="{x}" y="{line}" width="22" height="3"/>'),
         "queue": ("queued", '<rect class="queue" x="{x}" y="{bar}" width="22" height="10" rx="3"/>'),
         "failed": ("a failed attempt", '<rect class="failed" x="{x}" y="{bar}" width="22" height="10" rx="3"/>'),
         "retry": ("before a retry", '<line class="retry" x1="{x}" x2="{end}" y1="{middle}" y2="{middle}"/>'),
     }
+    there |= {"tool" for turn in timeline.turns if turn.calls}
     parts = []
     x = 18
     for kind, (name, drawing) in names.items():

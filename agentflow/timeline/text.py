@@ -19,12 +19,19 @@ STYLES = {
     "skipped": "dim",
     "unfinished": "cyan",
 }
-_LINES = {"own": ("━", "="), "failed": ("━", "x"), "children": ("─", "-"), "retry": ("╌", "~"), "queue": ("·", ".")}
-_RANK = {"": 0, "queue": 1, "children": 2, "retry": 3, "failed": 4, "own": 5}
+_LINES = {
+    "own": ("━", "="),
+    "failed": ("━", "x"),
+    "children": ("─", "-"),
+    "tool": ("╍", "*"),
+    "retry": ("╌", "~"),
+    "queue": ("·", "."),
+}
+_RANK = {"": 0, "queue": 1, "children": 2, "retry": 3, "failed": 4, "own": 5, "tool": 6}
 _PLAIN = str.maketrans({"·": "-", "…": "~"})
 _TIME = 9
-_LEAST = 16
-"""Columns that bars need to say anything."""
+_LEAST, _WANTED = 16, 32
+"""Columns that bars need to say anything, and those that they get before notes get more."""
 
 
 def gantt(timeline: Timeline, *, width: int = 100, ascii: bool = False) -> str:  # noqa: A002 - what it is
@@ -57,7 +64,7 @@ def _rows(timeline: Timeline, width: int, ascii: bool) -> list[Words]:  # noqa: 
     names = min(max(map(columns, labels)), max(8, width * 3 // 10))
     states = max(max(len(row.status) for row in table), 2)
     tail = 2 + states + (2 + max(map(columns, notes)) if any(notes) else 0)
-    tail = max(2 + states, min(tail, width // 3 if width >= 100 else width - names - _TIME - 32))
+    tail = max(2 + states, min(tail, width // 3 if width >= 100 else width - names - _TIME - _WANTED))
     bars = width - names - 1 - _TIME - tail
     if bars < _LEAST:  # a narrow terminal: bars are what it is about
         tail = 2 + states if width - names - 1 - _TIME - 2 - states >= _LEAST else 0
@@ -150,6 +157,8 @@ def _bar(row: Row, bars: int, start: float, end: float, ascii: bool) -> Words:  
                 continue  # a moment between two children
             style = {"queue": "dim", "failed": "red", "retry": "yellow"}.get(kind)
             draw(began, ended, kind, style or STYLES.get(turn.status or "unfinished", ""))
+        for call in turn.calls:
+            draw(call.began, turn.ended if call.ended is None else call.ended, "tool", "magenta")
     words: Words = []
     for kind, style in zip(cells, styles, strict=True):
         char = _LINES[kind][ascii] if kind else " "
@@ -161,8 +170,15 @@ def _bar(row: Row, bars: int, start: float, end: float, ascii: bool) -> Words:  
 
 
 def _legend(table: Sequence[Row], width: int, ascii: bool) -> list[Words]:  # noqa: A002
-    names = {"own": "at work", "children": "its agents at work", "queue": "queued", "retry": "before a retry"}
+    names = {
+        "own": "at work",
+        "children": "its agents at work",
+        "tool": "its tools at work",
+        "queue": "queued",
+        "retry": "before a retry",
+    }
     there = {kind for row in table for turn in row.turns for kind, _, _ in pieces(turn)}
+    there |= {"tool" for row in table for turn in row.turns if turn.calls}
     legend = "   ".join(f"{_LINES[kind][ascii] * 2} {name}" for kind, name in names.items() if kind in there)
     return [[(cut(legend, width).rstrip(), "dim")]]
 

@@ -5,7 +5,7 @@ import re
 from itertools import groupby
 
 from agentflow.content import Blob, Data, FileRef, ToolCall, ToolResult
-from agentflow.events import Event
+from agentflow.events import Event, SynthesisComplete
 
 _LONGEST = 2_000
 """Characters shown of a value that isn't text."""
@@ -64,6 +64,20 @@ def short(value: object, most: int = _LONGEST) -> str:
     """A value as text, clean and of bounded length."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return clean(text if len(text) <= most else text[:most] + "…")
+
+
+def decision(record: SynthesisComplete) -> list[str]:
+    """How a pattern made one answer of many, fact by fact."""
+    facts = [f"{record.aggregation_strategy} of {plural(record.input_results_count, 'answer')}"]
+    if record.agreement is not None:
+        facts.append(f"agreement {record.agreement:.0%}")
+    if record.saved_calls:
+        facts.append(f"{plural(record.saved_calls, 'call')} saved")
+    if record.quality is not None:
+        facts.append(f"quality {record.quality:.2f}")
+    if record.synthesis_time_ms >= 1:
+        facts.append(f"in {duration(record.synthesis_time_ms / 1000)}")
+    return facts
 
 
 def heading(event: Event) -> str:

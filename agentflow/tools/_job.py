@@ -24,7 +24,7 @@ from agentflow.errors import (
     ToolTimeout,
 )
 from agentflow.events import Actions
-from agentflow.questions import LONG_RUNNING, WAITING, Paused, Question
+from agentflow.questions import LONG_RUNNING, WAITING, Paused, Question, pause_in
 from agentflow.tools._results import as_result, shorten
 
 BeforeTool = Callable[[ToolContext, Tool, dict[str, Any]], Awaitable[Any] | Any]
@@ -38,6 +38,9 @@ OnToolErrorCallback = Callable[[ToolContext, Tool, dict[str, Any], Exception], A
 
 FATAL = (LimitExceeded, PluginError, ServiceError, StateConflict)
 """Failures of the run rather than of a tool: no model is told, the turn fails."""
+
+MISSING = "missing_tool"
+"""What a tool is called that isn't there."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,7 +70,7 @@ class Job:
         self.hooks = hooks
         self.unknown = tool is None
         self.known = tools
-        self.tool = tool or _NoTool("missing_tool")
+        self.tool = tool or _NoTool(MISSING)
         self.segment = segment
         self.result: ToolResult | None = None
         self.beside: tuple[Part, ...] = ()
@@ -106,6 +109,12 @@ class Job:
             outcome, error = "error", raised
             explain(raised, ctx)
             raise
+        except BaseExceptionGroup as group:  # of a task group of the tool's own
+            found = pause_in(group)
+            if found is None:
+                raise
+            outcome = "paused"
+            self._wait(found.questions)
         finally:
             ctx.ended = True
             if ctx._state is not None:
@@ -144,33 +153,19 @@ class Job:
     async def _work(self) -> Exception | None:
         """Gives the error that the model is told, if it is one."""
         ctx, tool, args = self.ctx, self.tool, dict(self.call.args)
-        plugins, hooks = ctx._services.plugins, self.hooks
-        failed: Exception | None = None
-        value: Any = None
-        try:
-            value = await self._before(args)
-            if value is None:
-                value = await self._call(args)
-        except FATAL:
-            raise
-        except Exception as error:
-            failed = error
+        value, failed = await _attempt(self._answer(args))
         if failed is not None:
-            value = await plugins.first("on_tool_error", ctx, tool, args, failed)
-            if value is None:
-                value = await _first(hooks.on_error, ctx, tool, args, failed)
-            if value is not None:
-                failed = None
-            elif tool.on_error == "raise":
-                raise failed
-            else:
-                value = _told(failed)
+            value, worse = await _attempt(self._hook("on_tool_error", self.hooks.on_error, args, failed))
+            failed = worse if worse is not None or value is not None else failed
         if not self.unknown:
-            after = await plugins.first("after_tool", ctx, tool, args, value)
-            if after is None:
-                after = await _first(hooks.after, ctx, tool, args, value)
-            if after is not None:
-                value, failed = after, None
+            told = value if failed is None else _told(failed)
+            after, worse = await _attempt(self._hook("after_tool", self.hooks.after, args, told))
+            if worse is not None or after is not None:
+                value, failed = after, worse
+        if failed is not None:
+            if tool.on_error == "raise":
+                raise failed
+            value = _told(failed)
         if value is None and tool.long_running:
             self._come_later()
             return None
@@ -183,13 +178,23 @@ class Job:
         self.result = ToolResult(self.call.id, self.call.name, result, is_error=failed is not None, extra=extra)
         return failed
 
-    async def _before(self, args: dict[str, Any]) -> Any:
-        ctx, tool = self.ctx, self.tool
+    async def _hook(self, name: str, callbacks: Sequence[Callable[..., Any]], *args: Any) -> Any:
+        """What the first plugin, or else the first of the agent's own callbacks, says that says something."""
+        value = await self.ctx._services.plugins.first(name, self.ctx, self.tool, *args)
+        for callback in callbacks:
+            if value is not None:
+                break
+            value = callback(self.ctx, self.tool, *args)
+            if isawaitable(value):
+                value = await value
+        return value
+
+    async def _answer(self, args: dict[str, Any]) -> Any:
         if self.unknown:
             known = ", ".join(self.known) or "none"
             raise InvalidArguments(f"tool {self.call.name!r} not found. Available tools: {known}")
-        value = await ctx._services.plugins.first("before_tool", ctx, tool, args)
-        return value if value is not None else await _first(self.hooks.before, ctx, tool, args)
+        value = await self._hook("before_tool", self.hooks.before, args)
+        return value if value is not None else await self._call(args)
 
     async def _call(self, args: dict[str, Any]) -> Any:
         ctx, tool = self.ctx, self.tool
@@ -231,11 +236,11 @@ def _told(error: Exception) -> str:
     return words if isinstance(error, AgentflowError) else f"{type(error).__name__}: {words}"
 
 
-async def _first(callbacks: Sequence[Callable[..., Any]], *args: Any) -> Any:
-    for callback in callbacks:
-        value = callback(*args)
-        if isawaitable(value):
-            value = await value
-        if value is not None:
-            return value
-    return None
+async def _attempt(step: Awaitable[Any]) -> tuple[Any, Exception | None]:
+    """What comes of it, and why nothing did; a failure of the run is raised."""
+    try:
+        return await step, None
+    except FATAL:
+        raise
+    except Exception as error:
+        return None, error

@@ -13,6 +13,7 @@ from agentflow.events import Actions, Event, build_event
 from agentflow.questions import LONG_RUNNING, WAITING, Paused, Question
 from agentflow.state import REMOVED, reducing
 from agentflow.tools._job import (
+    MISSING,
     AfterTool as AfterTool,
     BeforeTool as BeforeTool,
     Hooks as Hooks,
@@ -79,7 +80,8 @@ async def run_calls(
     jobs = []
     for call in calls:
         numbers[line] += 1
-        jobs.append(Job(ctx, call, tools, hooks or Hooks(), f"{call.name}#{numbers[line]}"))
+        name = call.name if call.name in tools else MISSING  # which is the model's own, and may be anything
+        jobs.append(Job(ctx, call, tools, hooks or Hooks(), f"{name}#{numbers[line]}"))
     return await _run_jobs(ctx, jobs, limit)
 
 
@@ -103,7 +105,7 @@ async def resume_calls(
     past = ctx._past
     if past is None:
         return None
-    past.replay = 0  # it reads what it had said, and goes on from there
+    ctx.go_on()
     jobs = []
     waiting: list[Question] = []
     for call, placeholder in past.waiting_calls():

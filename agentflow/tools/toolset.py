@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from copy import copy
 from typing import Any
 
+from agentflow._tree import check_name
 from agentflow.core import InvocationContext, Tool
 from agentflow.errors import ConfigError
 from agentflow.models.base import ModelRequest
@@ -34,6 +35,8 @@ class Toolset(ABC):
     ) -> None:
         if isinstance(only, str):
             raise ConfigError(f"{type(self).__name__}: only must be a list of names or a function, not {only!r}")
+        if prefix:
+            check_name(f"{prefix}tool", f"{type(self).__name__}: with prefix {prefix!r} a tool")
         self.only = only
         self.prefix = prefix
         self.require_confirmation = require_confirmation

@@ -142,6 +142,7 @@ async def test_an_agent_without_any_model_says_what_to_give_it() -> None:
         (lambda: LlmAgent("a", instruction=3), "instruction must be text or a function"),
         (lambda: LlmAgent("a", global_instruction=3), "global_instruction must be text"),
         (lambda: LlmAgent("a", tools="search"), "tools must be a list"),
+        (lambda: LlmAgent("a", tools=[LlmAgent("b")]), r"agent 'b' is no tool; AgentTool\(b\) makes one of it"),
         (lambda: LlmAgent("a", tools=[3]), "LlmAgent 'a': a tool must be a function or a Tool, not 3"),
         (lambda: LlmAgent("a", tools=[asked, asked]), "two tools named 'asked'"),
         (lambda: LlmAgent("a", before_model=3), "before_model must be a function"),

@@ -14,13 +14,14 @@ from agentflow import (
     ModelResponse,
     Plugin,
     PluginError,
+    Runner,
     Text,
     ToolCall,
     Usage,
 )
 from agentflow.testing import ScriptedModel
 from tests.agents.thinking import asked, look
-from tests.core.actors import play
+from tests.core.actors import play, read
 
 
 def noting(log: list[str], word: str, reply: object = None) -> Callable[..., object]:
@@ -207,3 +208,21 @@ async def test_a_refusal_can_be_answered_by_a_callback() -> None:
     )
     assert played.run.result.text == "Ask me something else."
     assert played.run.result.usage.total_tokens == 4
+
+
+@pytest.mark.parametrize("hook", ["after_model", "on_model_error"])
+async def test_what_was_paid_is_stored_though_a_callback_fails(hook: str) -> None:
+    def fail(ctx: InvocationContext, *args: object) -> None:
+        raise KeyError("oops")
+
+    reason = "refusal" if hook == "on_model_error" else "stop"
+    answer = ModelResponse(parts=[Text("x")], finish_reason=reason, usage=Usage(3, 2, model_calls=1))
+    async with Runner(LlmAgent("a", model=ScriptedModel(answer), **{hook: fail}, stream=False)) as runner:
+        run = runner.run("go", session_id="s")
+        with pytest.raises(KeyError):
+            await read(run)
+        assert run.usage.total_tokens == 5
+        session = await runner.sessions.get(run.session)
+    assert session is not None
+    (event,) = [event for event in session.events if event.usage is not None]
+    assert (event.parts, event.error.type) == ((), "KeyError")

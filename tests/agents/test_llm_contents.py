@@ -241,6 +241,13 @@ async def test_include_contents_none_knows_nothing_of_siblings() -> None:
     assert asked(model, 0) == [("user", "go")]
 
 
+async def test_by_adk_gos_own_rule_a_reducer_inside_a_branch_reads_no_branch_below() -> None:
+    model = ScriptedModel("z")
+    inner = SequentialAgent("line", [ParallelAgent("views", [says("a", "x")]), LlmAgent("c", model=model)])
+    await play(ParallelAgent("p", [inner]), visibility="prefix")
+    assert asked(model) == [("user", "go")]
+
+
 async def test_a_message_for_an_agent_is_the_users_to_it_and_told_to_others() -> None:
     inner, later = ScriptedModel("x"), ScriptedModel("y")
     line = SequentialAgent("line", [LlmAgent("a", model=inner)])

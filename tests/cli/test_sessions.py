@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from agentflow.cli._store import default_path
+from tests.cli.conftest import Terminal
+
 Call = Callable[..., Result]
 Write = Callable[..., Path]
 
@@ -227,3 +230,40 @@ def test_a_reader_that_has_seen_enough_is_no_error(team: Path, words: list[str])
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(30) == 141
+
+
+def test_long_work_shows_a_bar_on_a_terminal(team: Path, terminal: Callable[..., Terminal], tmp_path: Path) -> None:
+    """And takes it away again: what stays is what came of it."""
+    for words, bar, last in (
+        (("export", "--all", "-o", "out.jsonl"), "Exporting", "out.jsonl: 2 sessions"),
+        (("import", "out.jsonl", "--db", "new.db"), "Importing out.jsonl", "2 sessions imported"),
+        (("db", "check"), "Checking agentflow.db", "all is well"),
+        (("db", "vacuum"), "Vacuuming agentflow.db", "bytes less"),
+        (("db", "upgrade"), "Upgrading agentflow.db", "up to date"),
+    ):
+        here = terminal(*words, size=(10, 200))
+        assert here.finish() == 0
+        assert bar in here.plain
+        assert last in here.plain.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("platform", "env", "expected"),
+    [
+        ("linux", {}, "/home/ann/.local/share/agentflow/agentflow.db"),
+        ("linux", {"XDG_DATA_HOME": "/data"}, "/data/agentflow/agentflow.db"),
+        ("darwin", {}, "/home/ann/Library/Application Support/agentflow/agentflow.db"),
+        ("win32", {"LOCALAPPDATA": "/local"}, "/local/agentflow/agentflow.db"),
+        ("linux", {"AGENTFLOW_DB": "here.db"}, "here.db"),
+    ],
+)
+def test_where_sessions_are_kept(
+    platform: str, env: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    for name in ("AGENTFLOW_DB", "XDG_DATA_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/home/ann")
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert default_path().as_posix() == expected

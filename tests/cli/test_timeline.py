@@ -107,7 +107,7 @@ def test_a_replay_without_a_terminal_doesnt_wait(kept: Path, call: Call) -> None
 def test_a_replay_is_as_fast_as_is_asked(kept: Path, terminal: Callable[..., Terminal]) -> None:
     """Not a timing of ours: sixteen times slower than it was, its middle can be seen; at `max` it is over."""
     slow = terminal("replay", "--speed", "0.06")
-    slow.wait_for(r"slow +running +\d")
+    slow.wait_for(r"slow +\S running +\d")
     slow.press(b"\x03")
     assert slow.finish() == 130
     assert not any("Critical path" in line for line in slow.screen)

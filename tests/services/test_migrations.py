@@ -10,6 +10,7 @@ from sqlalchemy import create_engine, inspect
 
 from agentflow import ServiceError, SessionKey, SQLiteStore
 from agentflow.services.sql import migrate
+from agentflow.services.sql.query import Query
 from agentflow.services.sql.schema import metadata
 
 
@@ -39,6 +40,20 @@ def test_the_migrations_make_the_tables_that_the_code_knows(empty: Path) -> None
                 ]
     finally:
         engine.dispose()
+
+
+async def test_no_query_reads_a_whole_table(empty: Path) -> None:
+    """Each is answered by a key or an index, so that what is asked costs the same however much there is."""
+    async with SQLiteStore(empty) as store:
+        services = [store.sessions._q, store.sessions._state, store.artifacts._q, store.memory]
+        queries = {name: query for service in services for name, query in vars(service).items() if type(query) is Query}
+        assert len(queries) > 40
+        for name, query in queries.items():
+            values = [query._defaults.get(name) or "1" for name in query._names] if query.text else []
+            asked = f"EXPLAIN QUERY PLAN {query.text}"
+            plan = await store._database.read(lambda c, asked=asked, values=values: c.execute(asked, values).fetchall())
+            steps = [step for *_, step in plan if step.startswith("SCAN") and "VIRTUAL TABLE" not in step]
+            assert steps == [], name
 
 
 def test_the_head_is_the_last_migration() -> None:

@@ -217,7 +217,10 @@ def stuck(new_store):
 async def test_who_waits_too_long_is_told_that_nobody_knows(stuck: SQLiteStore) -> None:
     """And who waits behind that one, that nothing was written. Later, the store goes on where it was."""
     async with stuck as store:
+        writer = store._database._writer._loop
+        writer.timeout = 60.0  # but for now: opening the file may take longer than what is tried here
         await store.sessions.create(*KEY)
+        writer.timeout = 0.05
         Stuck.gate.clear()
         told: dict[str, Exception] = {}
 
@@ -231,7 +234,7 @@ async def test_who_waits_too_long_is_told_that_nobody_knows(stuck: SQLiteStore) 
         with anyio.fail_after(30):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(append, "first", events[0])
-                while not store._database._writer._loop.batch:  # noqa: ASYNC110 - a thread's, which sets no event
+                while not writer.began:  # noqa: ASYNC110 - a thread's, which sets no event
                     await anyio.sleep(0.001)
                 tasks.start_soon(append, "second", events[1])
         assert type(told["first"]) is CommitUnknown
@@ -239,6 +242,7 @@ async def test_who_waits_too_long_is_told_that_nobody_knows(stuck: SQLiteStore) 
         with anyio.fail_after(30):
             await append("third", event_of("third"))
         assert type(told["third"]) is ServiceError
+        writer.timeout = 60.0
         Stuck.gate.set()
         late = event_of("late")
         await store.sessions.append(KEY, [late])

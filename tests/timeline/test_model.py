@@ -9,8 +9,16 @@ import trio
 
 from agentflow import FunctionAgent, InvocationContext, ParallelAgent, Runner, SequentialAgent
 from agentflow.agents.branches import Branches
-from agentflow.events import AgentComplete, AgentStart
-from agentflow.timeline import Timeline, Turn, runs, to_jsonl
+from agentflow.events import (
+    AgentComplete,
+    AgentParallelComplete,
+    AgentParallelStart,
+    AgentStart,
+    Event,
+    GatherComplete,
+    SynthesisComplete,
+)
+from agentflow.timeline import Timeline, Turn, gantt, runs, to_jsonl, to_svg
 from agentflow.timeline.rows import pieces, rows
 from tests.timeline.panel import events_of, panel, speaker, virtual
 
@@ -222,3 +230,33 @@ async def test_odd_events_are_no_error(odd: str) -> None:
 
 def panel_without_waits() -> SequentialAgent:
     return SequentialAgent("root", [ParallelAgent("pair", [speaker("a", 0), speaker("b", 0)]), speaker("c", 0)])
+
+
+def told(serial: int, record: object, path: str, branch: str = "") -> Event:
+    return Event(
+        id=f"e{serial}", serial=serial, invocation_id="r", timestamp=float(serial), author=path.rpartition(".")[2],
+        path=path, branch=branch, lifecycle=record,
+    )  # fmt: skip
+
+
+def test_patterns_pauses_and_names_of_a_newer_writer() -> None:
+    (timeline,) = runs(
+        [
+            told(1, AgentStart("vote"), "vote"),
+            told(2, AgentParallelStart("solver"), "vote.solver", "vote.solver"),
+            told(3, {"name": "hologram_shown", "x": 1}, "vote.solver", "vote.solver"),
+            told(4, AgentParallelComplete("solver", "dreaming"), "vote.solver", "vote.solver"),
+            told(5, GatherComplete("vote", 1, hidden=["*"]), "vote"),
+            told(6, SynthesisComplete("vote", "voting", 4, "42", 2500, agreement=0.75, saved_calls=2), "vote"),
+            told(7, AgentComplete("vote", "paused"), "vote"),
+        ]
+    )
+    vote, solver = timeline.turns
+    assert vote.decision == "voting of 4 answers, agreement 75%, 2 calls saved, in 2.5 s"
+    assert [(mark.kind, mark.words) for turn in (solver, vote) for mark in turn.marks] == [
+        ("hologram_shown", ""),
+        ("decided", "42"),
+    ]
+    assert (timeline.status, solver.status, solver.hidden) == ("paused", "dreaming", True)
+    assert "dreaming" in gantt(timeline)
+    assert "paused" in to_svg(timeline)

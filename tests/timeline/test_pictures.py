@@ -52,7 +52,7 @@ async def test_the_text_shows_all_of_it() -> None:
         "      objection     ━━━━━━━ ━━━━━━━ ━━━━━━                    3.0 s  ok         3 turns",
         "      answer              ━━      ━━      ━━                 750 ms  ok         3 turns",
         "    research        ────────────────────────────────          5.0 s  ok",
-        "      search        ━━━━━━━━━━                                1.5 s  ok",
+        "      search        ╍╍╍╍╍╍╍╍╍╍                                1.5 s  ok",
         "      sources                 ──────────────────────          3.5 s  ok",
         "        news                  ━━━━━━━━━━━━━━━━                2.5 s  ok",
         "        prices                ━━━━━━━━━━━━━━━━━━━━━━          3.5 s  ok",
@@ -65,7 +65,7 @@ async def test_the_text_shows_all_of_it() -> None:
         "    never                                                            skipped",
         "  editor                                           ━━━━━━━    1.0 s  ok",
         "",
-        "━━ at work   ── its agents at work   ·· queued   ╌╌ before a retry",
+        "━━ at work   ── its agents at work   ╍╍ its tools at work   ·· queued   ╌╌ before a retry",
     ]
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import anyio
 import pytest
 
 from agentflow import (
@@ -261,6 +262,24 @@ async def test_a_tool_may_ask_for_input_and_begins_again_when_it_has_come() -> N
     await talk.say(**{"Who?": "two"})
     assert [result.result for result in results(talk)] == ["3 days in Rome for two"]
     assert begun == ["Rome"] * 3
+
+
+async def test_a_tool_may_ask_from_within_its_own_task_group() -> None:
+    async def book(ctx: ToolContext) -> list[Any]:
+        answers: list[Any] = []
+        async with anyio.create_task_group() as tasks:
+
+            async def ask() -> None:
+                answers.append(await ctx.request_input("Days?"))
+
+            tasks.start_soon(ask)
+        return answers
+
+    talk = Talk(caller("c", [book], [("book", {})]))
+    await talk.say("go")
+    assert talk.pending == ["Days?"]
+    await talk.say(**{"Days?": 3})
+    assert [result.result for result in results(talk)] == [[3]]
 
 
 async def test_two_calls_of_one_tool_ask_each_for_itself() -> None:

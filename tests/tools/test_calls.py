@@ -192,6 +192,25 @@ async def test_an_unknown_tool_is_answered_with_those_that_there_are() -> None:
     assert result.result == "tool 'ehco' not found. Available tools: echo"
 
 
+async def test_a_name_that_no_branch_could_have_is_no_branch() -> None:
+    async def speaks(ctx: ToolContext, tool, args, error) -> None:
+        await ctx.emit(ctx.text("it is missing"))
+
+    played = await play(caller("c", [echo], [("a.b#c d", {})], hooks=Hooks(on_error=[speaks])))
+    [result] = results(played)
+    assert (result.name, result.is_error) == ("a.b#c d", True)
+    assert [event.branch for event in played.events if event.text == "it is missing"] == ["c.missing_tool#1"]
+
+
+async def test_an_error_of_a_callback_takes_the_place_of_the_tools() -> None:
+    def raises(*_: object) -> None:
+        raise ValueError("worse")
+
+    for hooks in (Hooks(on_error=[raises]), Hooks(after=[raises])):
+        [result] = results(await play(caller("c", [echo], [("echo", {})], hooks=hooks)))
+        assert (result.is_error, result.result) == (True, "ValueError: worse")
+
+
 async def test_a_tool_that_hangs_runs_out_of_time_and_the_model_is_told() -> None:
     @tool(timeout=5)
     async def hangs() -> None:

@@ -12,6 +12,7 @@ from agentflow import (
     Actions,
     Agent,
     AnswerRefused,
+    ConfigError,
     Event,
     FunctionAgent,
     InMemorySessionService,
@@ -459,6 +460,34 @@ async def test_after_callbacks_wait_for_the_real_end_and_state_before_the_questi
     assert log == ["after"]
 
 
+async def test_what_a_turn_had_written_is_not_written_twice() -> None:
+    seen: list[Any] = []
+
+    async def turn(ctx: InvocationContext) -> None:
+        ctx.state["n"] = ctx.state.get("n", 0) + 1
+        seen.append(ctx.state["n"])
+        await ctx.emit(ctx.text("one"))
+        ctx.state["n"] += 10
+        if "old" in ctx.state:
+            del ctx.state["old"]
+        seen.append(ctx.state["n"])
+        await ctx.request_input("A")
+        seen.append((ctx.state["n"], "old" in ctx.state))
+        ctx.state["n"] += 100
+        await ctx.request_input("B")
+        ctx.state["n"] += 1000
+
+    talk = Talk(SequentialAgent("s", [FunctionAgent("a", turn), says("b", "b")]))
+    runner = Runner(talk.root, sessions=talk.store)
+    async with runner, runner.run("go", session_id="s", state={"n": 5, "old": 1}) as run:
+        await run.wait()
+    talk.runs.append(run)
+    await talk.say(A=1)
+    await talk.say(B=1)
+    assert seen == [6, 16, 6, 16, (16, False), 6, 16, (16, False)]
+    assert (await talk.store.get(run.session)).state == {"n": 1116}
+
+
 async def test_an_answer_is_validated_by_its_type_and_asked_again_where_it_doesnt_fit() -> None:
     class Size(BaseModel):
         width: int
@@ -528,6 +557,11 @@ async def test_answers_that_nobody_asked_for_are_refused_and_nothing_is_stored()
     await talk.say(B=1)
     before = len(await talk.log())
     await refused("has been answered already", answers={ids["B"]: 1})
+
+
+def test_answers_that_name_no_question_are_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match="by the ids of their questions"):
+        Runner(asks("a")).run(answers=[True])  # type: ignore[arg-type]
 
 
 async def test_a_user_cannot_ask_in_an_agents_name() -> None:
@@ -603,3 +637,12 @@ async def test_a_cancelled_run_isnt_paused() -> None:
         async for _ in run:
             run.cancel("enough")
     assert run.result.status == "cancelled"
+
+
+def test_a_script_may_answer_too() -> None:
+    store = InMemorySessionService()
+    first = Runner(asks("a", "A"), sessions=store).run_sync("go", session_id="s")
+    assert [event.text for event in first if event.text] == ["a begins"]
+    [question] = first.result.pending
+    second = Runner(asks("a", "A"), sessions=store).run_sync(session_id="s", answers={question.id: 1})
+    assert [event.text for event in second if event.text] == ["a: 1"]

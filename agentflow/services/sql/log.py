@@ -103,7 +103,7 @@ class Log:
     def append(self, connection: Any, jobs: Sequence[Append]) -> Callable[[], None]:
         """Write the events of several jobs, in order; see `Job.together`. When they are committed they get numbers."""
         rows: list[Row] = []
-        numbers: list[tuple[Event, int, int]] = []
+        stored: list[Event] = []
         touched: dict[SessionKey, _Known] = {}
         for job in jobs:
             key = job.key
@@ -116,7 +116,7 @@ class Log:
                 line = known.lines.get((run, branch)) or self._line(connection, known, run, branch)
                 serial += 1
                 line[2] += 1
-                numbers.append((event, line[2], serial))
+                stored.append(event)
                 rows.append((session | serial, *line, timestamp, body))
                 if delta or removed:
                     self._state.apply(connection, key, known.id, delta, removed)
@@ -135,8 +135,8 @@ class Log:
             self._known.popitem(last=False)
 
         def tell() -> None:
-            for event, seq, serial in numbers:
-                commit_event(event, seq=seq, serial=serial)
+            for event, (place, _, _, seq, *_) in zip(stored, rows, strict=True):
+                commit_event(event, seq=seq, serial=place & MASK)
 
         return tell
 

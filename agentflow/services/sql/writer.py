@@ -179,6 +179,7 @@ class _Loop:
         self.driver = driver
         self.caches = caches
         self.timeout = timeout
+        self.tick = timeout / 4
         self.queue: SimpleQueue[Job | None] = SimpleQueue()
         self.connection: Any = None
         self.lock = threading.Lock()
@@ -224,7 +225,7 @@ class _Loop:
     def watch(self) -> None:
         """In a thread of its own: give up on what the database doesn't answer, so that nobody waits for ever."""
         told = f"the store didn't answer within {self.timeout:g} s"
-        while not self.ended.wait(self.timeout / 4):
+        while not self.ended.wait(self.tick):
             waiting: list[Job | None] = []
             with self.lock:
                 if not self.began or monotonic() - self.began < self.timeout:
