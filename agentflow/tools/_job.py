@@ -21,6 +21,7 @@ from agentflow.errors import (
     PluginError,
     ServiceError,
     StateConflict,
+    ToolError,
     ToolTimeout,
 )
 from agentflow.events import Actions
@@ -56,7 +57,7 @@ class _NoTool(Tool):
     """Stands for a tool that isn't there."""
 
     async def run(self, ctx: ToolContext, args: dict[str, Any]) -> Any:
-        raise NotImplementedError
+        raise ToolError(f"there is no tool {self.name!r}")
 
 
 class Job:

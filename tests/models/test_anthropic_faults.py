@@ -77,8 +77,13 @@ async def test_over_a_real_socket(failure: str) -> None:
                         assert (error.kind, error.shown) == (FAILURES[failure], True)
                     else:
                         assert answer.text == ("hello big" if after >= LAST_WORD else "recovered")
-                while fake.open_streams:
-                    await anyio.lowlevel.checkpoint()
+                await closed(fake)
+
+
+async def closed(fake: FakeAnthropic) -> None:
+    """The fake has noticed that nobody reads any more; it tells of it by this count alone."""
+    while fake.open_streams:  # noqa: ASYNC110 - see above
+        await anyio.lowlevel.checkpoint()
 
 
 def stopping(how: str, at: int, scope: anyio.CancelScope) -> Callable[[ModelResponse], Awaitable[None]]:
@@ -114,8 +119,7 @@ async def test_who_stops_reading_closes_the_connection(how: str, socket: bool) -
                         else:
                             await claude.call(ask("hi", tools=TOOLS), stopping(how, at, scope))
                     assert scope.cancelled_caught == (how == "cancel")
-                    while fake.open_streams:
-                        await anyio.lowlevel.checkpoint()
+                    await closed(fake)
 
 
 async def test_a_cancelled_wait_for_the_first_word_closes_the_connection() -> None:
@@ -133,8 +137,7 @@ async def test_a_cancelled_wait_for_the_first_word_closes_the_connection() -> No
                 await waiting.wait()
                 assert fake.open_streams == 1
                 tasks.cancel_scope.cancel()
-            while fake.open_streams:
-                await anyio.lowlevel.checkpoint()
+            await closed(fake)
 
 
 async def test_a_reader_that_is_slow_slows_the_model() -> None:

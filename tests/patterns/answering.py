@@ -1,5 +1,6 @@
 """Agents that answer what they are told to, when they are told to."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -95,3 +96,8 @@ async def decomposed(root: Agent, message: str = "Write a report", **settings: A
 __all__ = [
     "Fails", "Hangs", "Played", "Silent", "answers", "competed", "decomposed", "echoes", "gathered", "play", "script",
 ]  # fmt: skip
+
+
+def spoken(value: object) -> str:
+    """A parameter in a test's name, the same in every process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))

@@ -31,7 +31,7 @@ from agentflow import (
 from agentflow.patterns.aggregate import EarlyStop
 from agentflow.patterns.weighted import weighted_mean, weighted_median
 from tests.core.actors import play
-from tests.patterns.answering import Fails, Hangs, Silent, answers, echoes, gathered, script
+from tests.patterns.answering import Fails, Hangs, Silent, answers, echoes, gathered, script, spoken
 
 
 def panel(aggregator: object, *lines: object, after: object = (), **options: object) -> ScatterGatherAgent:
@@ -461,7 +461,7 @@ async def test_one_answer_alone_is_an_answer_to_every_aggregator() -> None:
         (Voting, r"write Voting\(...\)"),
         (7, "aggregator must be"),
     ],
-    ids=str,
+    ids=spoken,
 )
 def test_an_aggregator_that_can_not_work_is_refused(aggregator: object, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):

@@ -19,7 +19,7 @@ from agentflow import (
 )
 from tests.core.actors import play
 from tests.faults.clocks import jumpy_backend
-from tests.patterns.answering import Fails, Hangs, answers, competed, echoes, script
+from tests.patterns.answering import Fails, Hangs, answers, competed, echoes, script, spoken
 
 
 def by_length(outputs: list[str]) -> list[float]:
@@ -187,7 +187,7 @@ def test_a_clone_has_its_own_judge() -> None:
         ({"bracket": 2, "good_enough": 1}, "give one of them"),
         ({"min_successes": 2}, "min_successes"),
     ],
-    ids=str,
+    ids=spoken,
 )
 def test_settings_that_can_not_work_are_refused(given_settings: dict, complaint: str) -> None:
     chosen = {"competitors": [answers("a", 1)], "judge": by_length, **given_settings}

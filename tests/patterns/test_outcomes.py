@@ -19,7 +19,7 @@ from agentflow import (
 )
 from tests.core.actors import play
 from tests.faults.clocks import jumpy_backend
-from tests.patterns.answering import Fails, Hangs, Silent, script
+from tests.patterns.answering import Fails, Hangs, Silent, script, spoken
 
 STATUS = {"ok": "ok", "error": "error", "timeout": "timeout", "late": "cancelled", "silent": "ok"}
 LINES = {"error": Fails(), "timeout": Hangs(), "silent": Silent()}
@@ -64,7 +64,7 @@ def run(
     "aggregator",
     [Collect(), Voting(), Voting(quorum=0.4), Weighted(weights={"v": 1}), Weighted("median", weights={"v": 1}),
      Consensus(), Judge(lambda answers: [int(answer) for answer in answers])],
-    ids=str,
+    ids=spoken,
 )  # fmt: skip
 @settings(max_examples=12, deadline=None)
 @given(mixes, st.randoms())

@@ -353,6 +353,7 @@ def official(name: str) -> list[str]:
         pytest.skip("npm is not installed")
     package = f"@modelcontextprotocol/server-{name}"
     cache = Path(os.environ.get("AGENTFLOW_TEST_NPM", Path.home() / ".cache" / "agentflow-tests" / "npm"))
+    cache /= os.environ.get("PYTEST_XDIST_WORKER", "")  # two processes must not install into one folder
     script = cache / "node_modules" / package / "dist" / "index.js"
     if not script.exists():
         cache.mkdir(parents=True, exist_ok=True)

@@ -52,8 +52,8 @@ class Job:
         self.given_up: ServiceError | None = None
 
     def run(self, connection: Any) -> Any:
-        """Do it; in the writer's thread."""
-        raise NotImplementedError
+        """Do it; in the writer's thread. Nothing, for one that is done `together` with others."""
+        return None
 
     def outcome(self) -> Any:
         """Its result, once it is done.
