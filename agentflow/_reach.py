@@ -171,9 +171,11 @@ class Reach(Turn):
             raise Paused(past.waits_for())
         if past.status in ("paused", "running"):
             ctx._past, start.resumed, ctx._hears = past, True, False
+            ctx.count(past.usage)
             return None
         for segments, target in past.escalations():
             for frame in self.loops_to_end(target):
                 frame.ended.append(segments)
         self._said = past.said or self._said
+        self.count(past.spent())
         return past.outcome()

@@ -124,6 +124,8 @@ class Turn(ABC):
             self._content: tuple[Part, ...] | None = None
             journal = run.journal
             self._past: Past | None = journal.root if journal is not None else None
+            if self._past is not None:
+                self._usage = self._past.usage
         else:
             self.path = f"{parent.path}.{agent.name}"
             self.iteration = parent.iteration
@@ -240,11 +242,15 @@ class Turn(ABC):
         Raises:
             LimitExceeded: A budget ran out.
         """
+        self.count(usage)
+        self._run.charge(usage, self._place, self.path)
+
+    def count(self, usage: Usage) -> None:
+        """Count what was charged to this turn and those above it."""
         turn: Turn | None = self
         while turn is not None:
             turn._usage = usage if turn._usage is None else turn._usage + usage
             turn = turn._parent
-        self._run.charge(usage, self._place, self.path)
 
     def lose(self, usage: Usage | None) -> None:
         """Charge what was paid for an answer that never came; the end of this turn tells of it."""

@@ -28,6 +28,9 @@ Inputs = Iterable[Any] | AsyncIterable[Any]
 
 _KINDS = tuple(PARTS.values())
 
+_LINE = b'{"index": '
+"""What a journal's lines begin with, also one that was cut short."""
+
 
 @dataclass(frozen=True, slots=True)
 class BatchInput:
@@ -148,7 +151,8 @@ def run_batch(
 
     Each input has a run and a session of its own. One that fails fails nobody else: its error is in its result. With a
     journal, a batch that was interrupted goes on where it stopped: each result is a line there before it is given,
-    and an input that has one isn't run again. Those results are given too, marked `resumed`.
+    and an input that has one isn't run again. Those results are given too, marked `resumed`. A run that asks people
+    has failed, since nobody answers in a batch; with a Runner of your own its session can be answered later.
 
     Args:
         agent: What is run; or an entered Runner, for a store or plugins of your own. Without one, sessions are
@@ -360,6 +364,9 @@ class Batch:
             exception = error
         if exception is None and run.status == "cancelled":  # by a plugin, or by who has the Runner
             exception = RunError(f"the run was cancelled: {run.result.reason}", invocation_id=run.id)
+        elif exception is None and run.status == "paused":
+            asked = "; ".join(question.message for question in run.result.pending)
+            exception = RunError(f"it waits for people, and nobody answers in a batch: {asked}", invocation_id=run.id)
         if run.status == "pending":  # it never began: the batch itself can't go on
             assert exception is not None
             raise exception
@@ -401,6 +408,8 @@ class _Journal:
             whole = 0
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
+                    if line[: len(_LINE)] != _LINE[: len(line)]:
+                        raise self._foreign(number)
                     break
                 whole += len(line)
                 if line.strip():
@@ -431,9 +440,10 @@ class _Journal:
             )  # fmt: skip
             self._known[result.index] = (wire["digest"], result)
         except (ValueError, KeyError, TypeError, AttributeError) as problem:
-            raise ConfigError(
-                f"{str(self.path)!r} is no journal of a batch: line {number} is not one of its results"
-            ) from problem
+            raise self._foreign(number) from problem
+
+    def _foreign(self, number: int) -> ConfigError:
+        return ConfigError(f"{str(self.path)!r} is no journal of a batch: line {number} is not one of its results")
 
     def take(self, number: int, digest: str) -> BatchResult | None:
         """The result of an input, if it is there.

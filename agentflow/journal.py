@@ -18,6 +18,7 @@ from agentflow.events import (
     GatherComplete,
     LoopIteration,
     ScatterStart,
+    Usage,
 )
 from agentflow.outcome import Outcome
 from agentflow.questions import (
@@ -41,11 +42,13 @@ class Past:
         loop: The iteration that it had begun last, where it is a loop's.
         replay: How many of its own events, stored already, it is still to emit again.
         then: What the keys that they wrote were before them, and become as it goes on.
+        usage: What models charged for it, those that it directs aside; and for all of it before it began again.
+        seconds: How long it took.
     """
 
     __slots__ = (
         "_asked", "_escalated", "_journal", "_used", "agent", "branch", "calls", "children", "error", "events",
-        "groups", "iteration", "loop", "path", "questions", "replay", "said", "status", "then",
+        "groups", "iteration", "loop", "path", "questions", "replay", "said", "seconds", "status", "then", "usage",
     )  # fmt: skip
 
     def __init__(self, journal: "Journal", event: Event, agent: str) -> None:
@@ -58,11 +61,15 @@ class Past:
         self.iteration = event.iteration
         self.status: Any = "running"
         self.error: RunError | None = None
+        self.usage = Usage()
+        self.seconds = 0.0
+        self.children: list[Past] = []
         self.begin()
 
     def begin(self) -> None:
         """Its turn began, perhaps again after a failure: what came before doesn't count."""
-        self.children: list[Past] = []
+        self.usage = self.spent()
+        self.children = []
         self.events: list[Event] = []
         self.questions: list[Question] = []
         self.calls: dict[str, ToolCall] = {}
@@ -83,7 +90,20 @@ class Past:
 
     def outcome(self) -> Outcome:
         """How it ended."""
-        return Outcome(agent=self.agent, branch=self.branch, status=self.status, said=self.said, error=self.error)
+        spent = self.spent()
+        return Outcome(
+            agent=self.agent,
+            branch=self.branch,
+            status=self.status,
+            said=self.said,
+            error=self.error,
+            duration=self.seconds,
+            usage=None if spent == Usage() else spent,
+        )
+
+    def spent(self) -> Usage:
+        """What models charged for it, and for whoever it directs."""
+        return sum((past.spent() for past in self.children), self.usage)
 
     def escalations(self) -> list[tuple[tuple[str, ...], bool | str]]:
         """Where it, or whoever it directs, ended a loop that runs it, and which."""
@@ -240,6 +260,8 @@ class Journal:
             return
         if event.actions is not None and event.actions.contributions:
             self.contributions.append((event.serial or 0, event.branch, event.actions.contributions))
+        if event.usage is not None:
+            past.usage = past.usage + event.usage
         if isinstance(record, AgentComplete):
             self._end(past, record)
         elif isinstance(record, LoopIteration):
@@ -270,7 +292,7 @@ class Journal:
             self.root = past
 
     def _end(self, past: Past, record: AgentComplete) -> None:
-        past.status = record.outcome
+        past.status, past.seconds = record.outcome, record.execution_time_ms / 1000
         if record.error is not None:
             past.error = RunError(f"{record.error.type}: {record.error.message}", agent=past.path, branch=past.branch)
         parent = self.find(past.path.rpartition(".")[0], past.branch)

@@ -84,6 +84,11 @@ def waited(branch: Branch) -> float:
     return branch.ctx.began - branch.queued[0] if branch.queued is not None and branch.ctx is not None else 0.0
 
 
+def worked(branch: Branch) -> float:
+    """Seconds that a branch was at work; none where it had ended before the run paused."""
+    return branch.outcome.duration if branch.outcome is not None and branch.ctx is not None else 0.0
+
+
 class Inputs:
     """What a function wants to be given, by the names of its parameters.
 

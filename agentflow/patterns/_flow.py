@@ -12,7 +12,7 @@ from agentflow.content import Data, UserContent
 from agentflow.core import Agent, InvocationContext
 from agentflow.errors import InvalidAnswer, TooFewAnswers
 from agentflow.outcome import Outcome
-from agentflow.patterns._calls import Bound, FunctionStep, Inputs, waited
+from agentflow.patterns._calls import Bound, FunctionStep, Inputs, waited, worked
 from agentflow.patterns._node import Node
 from agentflow.patterns._plan import Plan, Progress
 from agentflow.patterns._render import answers, in_words
@@ -274,7 +274,7 @@ class Flow(Branches):
     def metrics(self, nodes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """What it took."""
         wall = self.ctx._run.now() - self._began
-        work = sum(node["seconds"] for node in nodes)
+        work = sum(map(worked, self.branches.values()))
         queues = [node.get("queue_seconds", 0.0) for node in nodes]
         skipped = sum(node["status"] == "skipped" for node in nodes)
         usage = self.ctx.usage

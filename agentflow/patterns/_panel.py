@@ -12,6 +12,7 @@ from agentflow.errors import InvalidAnswer
 from agentflow.events import SynthesisComplete, SynthesisStart, Usage
 from agentflow.outcome import Outcome
 from agentflow.patterns import _render
+from agentflow.patterns._calls import worked
 from agentflow.patterns._scatter import Plan, Rater, Scatter, Seat, usable, why_missing
 from agentflow.patterns.aggregate import Aggregator, Decision, EarlyStop, Given
 from agentflow.patterns.answers import answer_of
@@ -80,6 +81,10 @@ class Asked:
     @property
     def names(self) -> Sequence[str]:
         return [seat.name for seat in self.seats]
+
+    @property
+    def weights(self) -> Sequence[float]:
+        return [seat.weight for seat in self.seats]
 
     @property
     def given(self) -> Sequence[Given]:
@@ -167,12 +172,21 @@ class Asked:
     def branches(self, decision: Decision) -> tuple[BranchResult, ...]:
         """What each branch did."""
         large = sum(len(_render.in_words(one.answer)) for one in self.given) > _LARGE
-        return tuple(self._branch(place, seat, decision, large) for place, seat in enumerate(self.seats))
+        spent = self._spent()
+        return tuple(
+            self._branch(place, seat, spent[seat.name], decision, large) for place, seat in enumerate(self.seats)
+        )
 
-    def _branch(self, place: int, seat: Seat, decision: Decision, large: bool) -> BranchResult:
+    def _spent(self) -> dict[str, Usage]:
+        """What each branch has used, in all rounds."""
+        spent: dict[str, Usage] = {}
+        for seat in self._asked:
+            spent[seat.name] = _usage(seat, spent.get(seat.name, Usage()))
+        return spent
+
+    def _branch(self, place: int, seat: Seat, usage: Usage, decision: Decision, large: bool) -> BranchResult:
         outcome = seat.outcome
         assert outcome is not None
-        usage = _usage([seat])
         void = decision.void.get(place)
         return BranchResult.model_construct(
             name=seat.name,
@@ -231,7 +245,7 @@ class Asked:
                 self.ctx._span,
                 self.ctx.agent.name,
                 metrics.model_dump(exclude={"critical_path"}),
-                {seat.name: (_usage([seat]).total_tokens, _usage([seat]).cost) for seat in self._asked},
+                {name: (used.total_tokens, used.cost) for name, used in self._spent().items()},
             )
         return metrics
 
@@ -269,13 +283,12 @@ def _queued(seat: Seat) -> float:
 
 
 def _worked(seat: Seat) -> float:
-    return sum(branch.outcome.duration for branch in seat.branches if branch.outcome is not None)
+    return sum(map(worked, seat.branches))
 
 
-def _usage(seats: Sequence[Seat]) -> Usage:
-    total = Usage()
-    for seat in seats:
-        for branch in seat.branches:
-            if branch.outcome is not None and branch.outcome.usage is not None:
-                total = total + branch.outcome.usage
+def _usage(seat: Seat, total: Usage) -> Usage:
+    """What a seat has used, on top of something."""
+    for branch in seat.branches:
+        if branch.outcome is not None and branch.outcome.usage is not None:
+            total = total + branch.outcome.usage
     return total

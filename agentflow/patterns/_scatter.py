@@ -230,7 +230,8 @@ class Scatter:
         """The next branch that has ended; meanwhile, duplicates of those that take too long."""
         hedge = self.plan.hedge
         while hedge is not None:
-            patience = hedge.patience(self._durations, len(self.seats))
+            # of a seat that failed nobody knows what time it would have taken
+            patience = hedge.patience(self._durations, self._open + len(self._durations))
             if patience is None:
                 break
             waits = [self._wait_for(seat, patience) for seat in self.seats[: self._added]]
@@ -319,9 +320,10 @@ class Scatter:
         successes = sum(answered(outcome) for outcome in outcomes)
         needed = self.plan.min_successes
         if successes < needed:
+            whys = self._whys()
             raise TooFewAnswers(
-                f"agent {self.ctx.path!r}: {successes} of {len(self.seats)} branches answered, {needed} must: "
-                + self._whys(),
+                f"agent {self.ctx.path!r}: {successes} of {len(self.seats)} branches answered, {needed} must"
+                + (f": {whys}" if whys else ""),
                 successes=successes,
                 needed=needed,
                 causes=tuple(errors),

@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Protocol, Self
 from pydantic import BaseModel
 
 from agentflow.core import Agent
-from agentflow.errors import ConfigError
+from agentflow.errors import ConfigError, InvalidAnswer
 from agentflow.outcome import Outcome
-from agentflow.patterns.answers import answer_of
+from agentflow.patterns.answers import answer_of, answered
 from agentflow.patterns.votes import Candidate
 
 EarlyStop = Callable[[int, Outcome], str]
@@ -68,6 +68,11 @@ class Panel(Protocol):
     @property
     def names(self) -> Sequence[str]:
         """The branches' names, in the order of declaration."""
+        ...
+
+    @property
+    def weights(self) -> Sequence[float]:
+        """How much the answer of each branch counts, in the order of declaration."""
         ...
 
     async def ask(self, agent: Agent, *request: str, about: Sequence[Given] | None = None) -> Outcome:
@@ -211,6 +216,8 @@ class Synthesis(Aggregator):
 
     async def combine(self, panel: Panel) -> Decision:
         outcome = await panel.ask(self.agent, self.request)
+        if not answered(outcome):
+            raise InvalidAnswer(f"agent {self.agent.name!r}, who was to make one answer of them, said nothing")
         return Decision(answer=answer_of(outcome), text=outcome.text)
 
 

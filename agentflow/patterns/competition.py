@@ -224,7 +224,7 @@ class _Contest(Aggregator):
         while True:
             turn += 1
             count = ceil(len(given) / size)
-            # As even as can be, neighbours together: of 5 by twos, (0, 1), (2, 3), (4).
+            # As even as can be, neighbours together: of 5 by twos, (0), (1, 2), (3, 4).
             groups = [given[len(given) * i // count : len(given) * (i + 1) // count] for i in range(count)]
             given = await together([partial(self._match, group, turn) for group in groups], self.agent.max_concurrency)
             if len(given) == 1:

@@ -16,7 +16,7 @@ def count(given: Sequence[Given], key: Key, invalid: Invalid) -> tuple[list[Cand
     """Count answers: the candidates, the heaviest first, and the places of those that can't be counted, with reasons.
 
     Raises:
-        InvalidAnswer: None of them can be counted, or one can't and that is an error.
+        InvalidAnswer: None of them can be counted or weighs anything, or one can't and that is an error.
     """
     read = ballot_reader(key)
     void: dict[int, str] = {}
@@ -28,7 +28,11 @@ def count(given: Sequence[Given], key: Key, invalid: Invalid) -> tuple[list[Cand
             void_answer(one, error, invalid, void)
     if not ballots:
         raise InvalidAnswer(f"no answer can be counted: {next(iter(void.values()))}")
-    return tally(ballots), void
+    candidates = tally(ballots)
+    if not candidates[0].weight:
+        names = ", ".join(repr(one.name) for one in given if one.place not in void)
+        raise InvalidAnswer(f"none of the answers weighs anything: those of {names}")
+    return candidates, void
 
 
 def elected(

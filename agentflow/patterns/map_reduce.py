@@ -14,7 +14,7 @@ from agentflow.core import Agent, Callback, InvocationContext
 from agentflow.errors import ConfigError, InvalidAnswer, TooFewAnswers
 from agentflow.events import SynthesisComplete, SynthesisStart
 from agentflow.outcome import Outcome
-from agentflow.patterns._calls import Bound, Function, FunctionStep
+from agentflow.patterns._calls import Bound, Function, FunctionStep, worked
 from agentflow.patterns._feed import Crew, Feed, Splitter, at_work, feed, source_of, worker
 from agentflow.patterns._render import answers, in_words
 from agentflow.patterns._scatter import OnError
@@ -100,7 +100,7 @@ class MapReduceAgent(Agent):
 
     Raises:
         ConfigError: A setting can't work.
-        InvalidAnswer: From a run: the splitter gave nothing.
+        InvalidAnswer: From a run: the splitter gave nothing, or the reducer said nothing.
         TooFewAnswers: From a run: too few pieces went well.
         ExceptionGroup: From a run, when two or more pieces failed. A lone failure is raised as itself.
     """
@@ -268,7 +268,7 @@ class _Work:
         """A mapper or a reducer has ended."""
         job, outcome = self.at_work.pop(branch.index), branch.outcome
         assert outcome is not None
-        self.work_seconds += outcome.duration
+        self.work_seconds += worked(branch)
         if outcome.status == "paused":
             return  # until there is an answer, what it belongs to can't be reduced
         if isinstance(job, _Piece):
@@ -324,9 +324,11 @@ class _Work:
         outcome, took = branch.outcome, ctx._run.now() - began
         assert outcome is not None
         self.calls += 1
-        self.work_seconds += outcome.duration
+        self.work_seconds += worked(branch)
         if isinstance(outcome.error, Exception):
             raise outcome.error
+        if not answered(outcome):
+            raise InvalidAnswer(f"agent {ctx.path!r}: its reducer said nothing")
         await ctx.tell(SynthesisComplete(ctx.agent.name, "reduce", count, summary(outcome.text), round(took * 1000, 3)))
         return outcome, took
 

@@ -16,7 +16,8 @@ class Hedge:
     Attributes:
         percentile: Share of the siblings that have ended whose time a branch may take.
         factor: Times that; a little more than 1, so that of many that end together none is called slow.
-        after: Share of the branches that must have ended before anyone is called slow.
+        after: Share of the branches, those that failed aside, that must have ended before anyone is called slow. So by
+            default there must be four at least.
     """
 
     percentile: float = 0.95

@@ -34,7 +34,7 @@ class BranchResult(_Model):
         weight: How much its answer counts.
         seconds: From its start to its end.
         queue_seconds: How long it waited for room.
-        tokens: Input and output, of all models that it and its sub-agents called.
+        tokens: Input and output, of all models that it and its sub-agents called, in all rounds.
         cost: US dollars, where known.
         duplicates: How many duplicates were started because it was slow.
         shortened: The answers were too large for one event; this one is in the branch's own events.

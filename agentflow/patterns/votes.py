@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import lru_cache
 from math import comb, fsum
 from typing import Any
 
@@ -23,20 +25,26 @@ class Candidate:
     weight: float = 0.0
 
 
+@lru_cache(maxsize=1024)
+def exact(weight: float) -> Fraction:
+    """A weight as it is written, so that sums aren't rounded: 0.1 and 0.2 are 0.3, in any order."""
+    return Fraction(str(weight))
+
+
 def tally(ballots: Iterable[tuple[int, str, Any, float]]) -> list[Candidate]:
     """Count ballots `(place, key, answer, weight)`: the heaviest first, among equals the first in declaration order.
 
     The order in which ballots come makes no difference.
     """
     found: dict[str, Candidate] = {}
-    weights: dict[str, list[float]] = {}
+    sums: dict[str, Fraction] = {}
     for place, key, answer, weight in sorted(ballots, key=lambda ballot: ballot[0]):
         candidate = found.setdefault(key, Candidate(key, answer))
         candidate.members.append(place)
-        weights.setdefault(key, []).append(weight)
+        sums[key] = sums.get(key, Fraction()) + exact(weight)
     for key, candidate in found.items():
-        candidate.weight = fsum(weights[key])
-    return sorted(found.values(), key=lambda candidate: (-candidate.weight, candidate.members[0]))
+        candidate.weight = float(sums[key])
+    return sorted(found.values(), key=lambda candidate: (-sums[candidate.key], candidate.members[0]))
 
 
 def agreement(candidates: list[Candidate]) -> float | None:
@@ -63,14 +71,14 @@ class Race:
     __slots__ = ("best", "counts", "leader", "second")
 
     def __init__(self) -> None:
-        self.counts: dict[str, float] = {}
+        self.counts: dict[str, Fraction] = {}
         self.leader = ""
-        self.best = 0.0
-        self.second = 0.0
+        self.best = Fraction()
+        self.second = Fraction()
 
     def add(self, key: str, weight: float = 1.0) -> None:
         """A vote more."""
-        count = self.counts[key] = self.counts.get(key, 0.0) + weight
+        count = self.counts[key] = self.counts.get(key, Fraction()) + exact(weight)
         if key == self.leader:
             self.best = count
         elif count > self.best:
@@ -79,10 +87,10 @@ class Race:
             self.second = max(self.second, count)
 
     @property
-    def lead(self) -> float:
+    def lead(self) -> Fraction:
         """How far the first is ahead of the second."""
         return self.best - self.second
 
-    def decided(self, pending: float) -> bool:
+    def decided(self, pending: Fraction) -> bool:
         """Whether votes of this weight that are still to come can't change who wins, whatever they say."""
         return self.lead > pending

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil, fsum
+from fractions import Fraction
 from typing import Any, ClassVar, Literal, Self
 
 from agentflow.core import Agent
@@ -12,7 +12,7 @@ from agentflow.patterns.aggregate import Aggregator, Decision, EarlyStop, Panel
 from agentflow.patterns.answers import Key, answer_of, answered, picker
 from agentflow.patterns.counting import Invalid, ballot_reader, check_invalid, count, elected, numeric, whole
 from agentflow.patterns.judge import Judge, Judging
-from agentflow.patterns.votes import Candidate, Race, lead_confidence
+from agentflow.patterns.votes import Candidate, Race, exact, lead_confidence
 
 Tie = Literal["first", "judge", "error"]
 
@@ -30,8 +30,8 @@ class Voting(Aggregator):
     Attributes:
         key: What of an answer counts: the name of a field, or a function of the answer. A function decides by itself
             what is the same: texts that it returns are compared as they are.
-        quorum: Votes that an answer needs to win; a share of the branches if it is below 1. The first to have so many
-            wins at once.
+        quorum: Votes that an answer needs to win (with weights, their sum); a share of the votes of all branches if it
+            is below 1. The first to have so many wins at once.
         ahead_by: Stop as soon as the first is so many votes ahead of the second.
         confidence: Stop as soon as it is so sure, from 0.5 to 1, that the first answer is the likelier one: the beta
             rule of Adaptive-Consistency, https://arxiv.org/abs/2305.11860.
@@ -79,25 +79,26 @@ class Voting(Aggregator):
     def early_stop(self, agents: Sequence[str], weights: Sequence[float]) -> EarlyStop | None:
         race = Race()
         read = ballot_reader(self.key)
-        pending = fsum(weights)
-        needed = _needed(self.quorum, len(weights))
+        votes = [exact(weight) for weight in weights]
+        pending = sum(votes, Fraction())
+        needed = _needed(self.quorum, pending)
 
         def stop(place: int, outcome: Outcome) -> str:
             nonlocal pending
-            pending = max(0.0, pending - weights[place])
+            pending -= votes[place]
             if answered(outcome):
                 try:
                     race.add(read(answer_of(outcome))[0], weights[place])
                 except Exception:  # a void vote; `combine` says why
                     return ""
             if needed and race.best >= needed:
-                return f"{needed:g} votes reached"
+                return f"{float(needed):g} votes reached"
             if needed and race.best + pending < needed:
-                return f"{needed:g} votes can't be reached any more"
+                return f"{float(needed):g} votes can't be reached any more"
             if not needed and race.decided(pending):
                 return "the vote can't change any more"
             if self.ahead_by is not None and race.lead >= self.ahead_by:
-                return f"ahead by {race.lead:g}"
+                return f"ahead by {float(race.lead):g}"
             if self.confidence is not None:
                 sure = lead_confidence(int(race.best), int(race.second))
                 if sure >= self.confidence:
@@ -109,9 +110,11 @@ class Voting(Aggregator):
     async def combine(self, panel: Panel) -> Decision:
         candidates, void = count(panel.given, self.key, self.invalid)
         best = candidates[0]
-        needed = _needed(self.quorum, len(panel.names))
-        if needed and best.weight < needed:
-            raise NoDecision(f"no answer has {needed:g} votes; the most is {best.weight:g}", candidates=(best.answer,))
+        needed = _needed(self.quorum, sum(map(exact, panel.weights), Fraction()))
+        if exact(best.weight) < needed:
+            raise NoDecision(
+                f"no answer has {float(needed):g} votes; the most is {best.weight:g}", candidates=(best.answer,)
+            )
         tied = [candidate for candidate in candidates if candidate.weight == best.weight]
         reason = ""
         if len(tied) > 1 and self.tie == "error":
@@ -134,10 +137,11 @@ async def _break_tie(judge: Judge, panel: Panel, tied: Sequence[Candidate]) -> t
     return tied[verdict.winner], verdict.reason or "a judge broke the tie"
 
 
-def _needed(quorum: int | float | None, branches: int) -> float:
-    if quorum is None:
-        return 0
-    return quorum if whole(quorum) else ceil(quorum * branches)
+def _needed(quorum: int | float | None, votes: Fraction) -> Fraction:
+    """What an answer needs to win, of all the votes that there may be; 0 where there is no quorum."""
+    if quorum is None or whole(quorum):
+        return Fraction(quorum or 0)
+    return exact(quorum) * votes
 
 
 def _check_share(quorum: Any, branches: int, what: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from math import fsum, log
 from typing import Any, ClassVar, Literal
 
@@ -18,7 +19,7 @@ from agentflow.patterns.counting import (
     elected,
     void_answer,
 )
-from agentflow.patterns.votes import Race
+from agentflow.patterns.votes import Race, exact
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,12 @@ class Weighted(Aggregator):
             return None  # every number moves the mean
         race = Race()
         read = ballot_reader(self.key)
-        limits = [self._weight(agent, weight, None) for agent, weight in zip(agents, weights, strict=True)]
-        pending = fsum(limits)
+        limits = [exact(self._weight(agent, weight, None)) for agent, weight in zip(agents, weights, strict=True)]
+        pending = sum(limits, Fraction())
 
         def stop(place: int, outcome: Outcome) -> str:
             nonlocal pending
-            pending = max(0.0, pending - limits[place])
+            pending -= limits[place]
             if answered(outcome):
                 answer = answer_of(outcome)
                 try:
@@ -124,15 +125,15 @@ class Weighted(Aggregator):
             except InvalidAnswer as error:
                 void_answer(one, error, self.invalid, void)
         if not weighed:
-            raise InvalidAnswer(f"no answer says how sure it is: {void}")
+            raise InvalidAnswer(f"no answer has a weight: {void}")
         return weighed, void
 
     def _weight(self, agent: str, weight: float, answer: Any) -> float:
         """What an answer weighs; what it may weigh at most where the answer is `None`."""
         if self.weights is not None:
-            return float(self.weights[agent])
+            return float(_of(agent, self.weights))
         if self.accuracy is not None:
-            p = self.accuracy[agent]
+            p = _of(agent, self.accuracy)
             return max(0.0, log(p / (1 - p))) if self.take == "choice" else p
         if self.confidence is None:
             return weight
@@ -142,6 +143,12 @@ class Weighted(Aggregator):
         if sure is None or not 0 <= sure <= 1:
             raise InvalidAnswer(f"{self.confidence!r} must be a number from 0 to 1: {str(answer)[:100]!r}")
         return sure
+
+
+def _of(agent: str, numbers: Mapping[str, float]) -> float:
+    if agent not in numbers:  # which can't be known before where the branches show only in a run
+        raise InvalidAnswer(f"there is no weight for {agent!r}")
+    return numbers[agent]
 
 
 def weighted_mean(numbers: Sequence[tuple[float, float]]) -> float:

@@ -27,6 +27,7 @@ from agentflow import (
     run_batch,
 )
 from agentflow.batch import Batch
+from agentflow.questions import questions_in
 
 
 class Grader:
@@ -243,6 +244,15 @@ async def test_a_file_that_is_no_journal_is_refused_and_left_as_it_is(tmp_path: 
         await read(run_batch(Grader().agent, ["a"], journal=tmp_path))
 
 
+@pytest.mark.parametrize("text", ["one line, never ended", '{"id": 3', "x"])
+async def test_a_lone_line_without_an_end_is_not_taken_for_a_result_cut_short(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match="is no journal of a batch: line 1 is not one of its results"):
+        await read(run_batch(Grader().agent, ["a"], journal=file))
+    assert file.read_text() == text
+
+
 async def test_two_batches_cannot_write_one_journal(tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     journal = tmp_path / "grades.jsonl"
@@ -253,6 +263,24 @@ async def test_two_batches_cannot_write_one_journal(tmp_path: Path) -> None:
 
 
 # Ends
+
+
+async def test_a_run_that_asks_people_has_failed_and_can_be_answered_where_sessions_are_kept() -> None:
+    @agent
+    async def careful(ctx: InvocationContext) -> None:
+        await ctx.emit(ctx.text(f"graded: {await ctx.request_input('Shall I?')}"))
+
+    (result,) = await read(run_batch(careful, ["a"]))
+    assert not result.ok
+    assert str(result.exception) == "it waits for people, and nobody answers in a batch: Shall I?"
+    async with Runner(careful) as runner:
+        (result,) = await read(run_batch(runner, ["a"]))
+        (stored,) = await runner.sessions.list(runner.app_name, "user")
+        session = await runner.sessions.get(stored.key)
+        assert session is not None
+        (question,) = [question for event in session.events for question in questions_in(event)]
+        async with runner.run(session_id=result.session_id, answers={question.id: "yes"}) as run:
+            assert (await run.wait()).text == "graded: yes"
 
 
 async def test_too_many_failures_stop_it() -> None:

@@ -70,6 +70,11 @@ async def test_a_structured_synthesis_is_the_answer() -> None:
     assert result.answer == {"verdict": "go"}
 
 
+async def test_a_synthesis_of_which_nothing_comes_is_an_error() -> None:
+    with pytest.raises(InvalidAnswer, match="agent 'writer', who was to make one answer of them, said nothing"):
+        await gathered(panel(answers("writer", Silent()), "a", "b"))
+
+
 async def test_a_function_is_given_every_outcome() -> None:
     def longest(outcomes: list[Outcome]) -> dict[str, object]:
         assert [outcome.status for outcome in outcomes] == ["ok", "error", "ok"]
@@ -207,6 +212,35 @@ async def test_weights_of_the_pattern_count_in_a_vote() -> None:
     assert (result.answer, result.metrics.agreement) == ("a", 0.6)
 
 
+async def test_a_share_as_a_quorum_is_of_the_votes_of_all() -> None:
+    vote = Voting(quorum=0.55)  # of 100 that is 55, though 0.55 * 100 is more as floating point has it
+    assert (await gathered(panel(vote, *"a" * 55, *"b" * 45))).answer == "a"
+    with pytest.raises(NoDecision, match="no answer has 55 votes; the most is 54"):
+        await gathered(panel(vote, *"a" * 54, *"b" * 46, early_stop=False))
+
+
+async def test_a_share_as_a_quorum_is_of_the_weight_of_all() -> None:
+    agents = [answers("expert", "a"), answers("novice", "b"), answers("layman", Silent())]
+    weights = {"expert": 0.6, "novice": 0.2, "layman": 0.2}
+    vote = ScatterGatherAgent("panel", agents, aggregator=Voting(quorum=0.6), weights=weights)
+    assert (await gathered(vote)).winner == "expert"
+    with pytest.raises(NoDecision, match=r"no answer has 0.7 votes; the most is 0.6"):
+        await gathered(vote.clone(aggregator=Voting(quorum=0.7)))
+
+
+@pytest.mark.parametrize(
+    "aggregator",
+    [Voting(), Weighted("choice", weights={"novice": 0, "expert": 1}),
+     Weighted("choice", accuracy={"novice": 0.4, "expert": 0.9})],
+    ids=str,
+)  # fmt: skip
+async def test_answers_that_weigh_nothing_decide_nothing(aggregator: Aggregator) -> None:
+    agents = [answers("novice", "b"), answers("expert", Fails())]
+    vote = ScatterGatherAgent("panel", agents, aggregator=aggregator, weights={"novice": 0, "expert": 1})
+    with pytest.raises(InvalidAnswer, match="none of the answers weighs anything: those of 'novice'"):
+        await gathered(vote)
+
+
 async def test_the_weighted_mean_of_the_seed() -> None:
     agents = [answers("agent_a", 10), answers("agent_b", "20"), answers("agent_c", "The answer is 30.")]
     weights = {"agent_a": 0.5, "agent_b": 0.3, "agent_c": 0.2}
@@ -254,7 +288,7 @@ async def test_a_choice_weighed_by_confidence() -> None:
     result = await gathered(panel(Weighted("choice", key="label", confidence="sure", invalid="drop"), *lines))
     assert (result.answer, result.metrics.agreement) == ("a", pytest.approx(0.9 / 1.7))
     assert "no field 'sure'" in result.missing["voter#4"]
-    with pytest.raises(InvalidAnswer, match="no answer says how sure it is"):
+    with pytest.raises(InvalidAnswer, match="no answer has a weight"):
         await gathered(panel(Weighted("choice", confidence="sure", invalid="drop"), "a", "b"))
 
 
@@ -305,6 +339,13 @@ async def test_agents_see_each_others_answers_in_further_rounds() -> None:
     assert "### 1. first\n\n```\nred\n```" in again
     assert "Your own answer was:\n\n```\nblue" in again
     assert result.metrics.calls == 6
+
+
+async def test_tokens_of_a_branch_are_those_of_all_rounds() -> None:
+    agents = [answers("first", "red", tokens=10), answers("second", "blue", tokens=1)]
+    result = await gathered(ScatterGatherAgent("panel", agents, aggregator=Consensus(rounds=2)))
+    assert ([branch.tokens for branch in result.branches], result.metrics.tokens) == ([30, 3], 33)
+    assert [branch.cost for branch in result.branches] == pytest.approx([0.03, 0.003])
 
 
 async def test_who_fails_in_a_further_round_keeps_its_answer() -> None:

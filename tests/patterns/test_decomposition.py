@@ -11,10 +11,11 @@ from agentflow import (
     LimitExceeded,
     Subtask,
     TooFewAnswers,
+    Weighted,
     agent,
 )
 from tests.core.actors import play
-from tests.patterns.answering import Hangs, answers, decomposed, echoes
+from tests.patterns.answering import Hangs, answers, decomposed, echoes, script
 
 
 def parts(*tasks: object) -> object:
@@ -171,8 +172,23 @@ async def test_every_part_must_be_done_unless_fewer_will_do() -> None:
 
 
 async def test_parts_that_take_too_long_are_left_out_if_fewer_will_do() -> None:
-    plan = DecompositionAgent("plan", decomposer=parts("a"), specialists=answers("w", Hangs()), deadline=5)
-    with pytest.raises(TooFewAnswers):
+    plan = DecompositionAgent("plan", decomposer=parts("a", "b"), specialists=script("w", ["x", Hangs()]), deadline=5)
+    with pytest.raises(TooFewAnswers, match="1 of 2 branches answered, 2 must: w#2: cut short"):
+        await decomposed(plan)
+    result = await decomposed(plan.clone(min_successes=1))
+    assert (result.answer, result.missing) == (["x"], {"w#2": "cut short"})
+
+
+async def test_more_parts_may_be_wanted_than_there_are() -> None:
+    plan = DecompositionAgent("plan", decomposer=parts("a"), specialists=answers("w", "x"), min_successes=3)
+    with pytest.raises(TooFewAnswers, match=r"1 of 1 branches answered, 3 must$"):
+        await decomposed(plan)
+
+
+async def test_weights_that_name_nobody_who_did_a_part_are_an_error() -> None:
+    mean = Weighted(weights={"somebody": 1})
+    plan = DecompositionAgent("plan", decomposer=parts("a"), specialists=answers("w", 1), aggregator=mean)
+    with pytest.raises(InvalidAnswer, match="the answer of 'w' can't be used: there is no weight for 'w'"):
         await decomposed(plan)
 
 

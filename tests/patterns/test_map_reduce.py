@@ -11,6 +11,7 @@ from agentflow.errors import InvalidAnswer, LimitExceeded, TooFewAnswers
 from agentflow.patterns.map_reduce import MapReduceAgent, MapReduceResult
 from agentflow.patterns.splitters import Chunk, RecordSplitter, SectionSplitter, TokenSplitter
 from tests.core.actors import Played, fails, hears, play
+from tests.patterns.answering import Silent, answers
 
 
 async def shout(piece: str) -> str:
@@ -163,6 +164,15 @@ async def test_no_prompt_holds_more_than_its_own_piece_and_what_follows_sees_the
     assert "### 1. part 1\n\n```\nA\n```\n\n### 2. part 2\n\n```\nB\n```" in between
     assert "### 1. parts 1 to 2\n\n```\nsum\n```\n\n### 2. part 3\n\n```\nC\n```" in seen[-1][0]
     assert heard == [lines("a", "b", "c"), "sum"]
+
+
+async def test_a_reducer_of_which_nothing_comes_is_an_error() -> None:
+    async def nothing(results: list[str]) -> None:
+        """Gives nothing."""
+
+    for reducer in (answers("editor", Silent()), nothing):
+        with pytest.raises(InvalidAnswer, match="agent 'digest': its reducer said nothing"):
+            await play(MapReduceAgent("digest", mapper=shout, reducer=reducer, splitter=str.split), "a b")
 
 
 async def test_a_mapper_is_given_what_it_asks_for() -> None:

@@ -18,6 +18,9 @@ from agentflow import (
     RecordSplitter,
     Runner,
     RunResult,
+    ScatterGatherAgent,
+    ScatterGatherResult,
+    Usage,
 )
 
 
@@ -90,3 +93,23 @@ async def test_an_item_that_waits_lets_the_others_go_on(dispatch: Any) -> None:
     assert set(desk.asked) == set("aBcdef")
     if dispatch != "free":  # who is free may be another the second time, and then does an item again, never a wrong one
         assert max(desk.asked.values()) == 1
+
+
+async def test_what_was_spent_before_the_question_is_counted_once() -> None:
+    async def pay(ctx: InvocationContext, text: str, tokens: int) -> None:
+        await anyio.sleep(100)
+        await ctx.emit(ctx.event(text, usage=Usage(input_tokens=tokens, model_calls=1)))
+
+    async def turn(ctx: InvocationContext) -> None:
+        await pay(ctx, "at first", 1)
+        if ctx.branch == "panel.voter#2":
+            await ctx.request_input("May I?")
+        await pay(ctx, "at last", 10)
+
+    panel = ScatterGatherAgent("panel", FunctionAgent("voter", turn), n=3)
+    _, done = await Desk().run(panel, "go")
+    result = ScatterGatherResult.of(done)
+    assert [branch.tokens for branch in result.branches] == [11, 11, 11]
+    assert [branch.seconds for branch in result.branches] == [200, 200, 200]
+    assert (result.metrics.tokens, result.metrics.work_seconds, result.metrics.speedup) == (33, 200, 1)
+    assert done.usage.total_tokens == 10  # of this run alone: what it was before was in that result

@@ -323,6 +323,19 @@ async def test_a_straggler_gets_a_duplicate_and_the_first_of_both_is_taken() -> 
     assert result.metrics.saved_calls == 0
 
 
+async def test_failures_do_not_keep_a_straggler_from_its_duplicate() -> None:
+    @agent
+    async def worker(ctx: InvocationContext) -> None:
+        if ctx.branch in ("p.worker", "p.worker#2", "p.worker#3"):
+            raise ValueError("broken")
+        await anyio.sleep(1000 if ctx.branch == "p.worker#8" else 1)
+        await ctx.emit(ctx.text("well"))
+
+    result = await gathered(ScatterGatherAgent("p", worker, n=8, hedge=True))
+    assert [branch.duplicates for branch in result.branches] == [0] * 7 + [1]
+    assert result.metrics.wall_seconds == pytest.approx(2.1)
+
+
 async def test_a_straggler_that_is_quicker_than_its_duplicate_is_taken() -> None:
     @agent
     async def worker(ctx: InvocationContext) -> None:

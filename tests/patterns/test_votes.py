@@ -1,11 +1,13 @@
 """Votes are counted the same in any order, and rules that stop early are the published ones."""
 
+from fractions import Fraction
 from math import comb
+from random import Random
 
 import pytest
 from hypothesis import given, strategies as st
 
-from agentflow.patterns.votes import Race, agreement, lead_confidence, tally
+from agentflow.patterns.votes import Race, agreement, exact, lead_confidence, tally
 
 ballots = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([0.0, 0.5, 1.0, 2.0, 0.1])), max_size=20)
 
@@ -53,6 +55,25 @@ def test_a_vote_that_is_decided_stays_so_whatever_comes(votes: list[str]) -> Non
         elif pending and race.lead <= pending:
             final = tally((i, k, k, 1.0) for i, k in enumerate([*votes[:seen], *["x"] * pending]))
             assert race.best <= race.second + pending or final[0].key == race.leader
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from([0.1, 0.2, 0.3, 0.7, 1.1])), min_size=1), st.randoms())
+def test_a_weighted_vote_that_stops_early_has_the_winner_of_all(votes: list[tuple[str, float]], rng: Random) -> None:
+    """Tenths have no exact binary form: their sums, rounded, would depend on the order of votes."""
+    race, pending = Race(), sum((exact(weight) for _, weight in votes), Fraction())
+    rows = [(place, key, key, weight) for place, (key, weight) in enumerate(votes)]
+    for _, key, _, weight in sorted(rows, key=lambda row: rng.random()):
+        race.add(key, weight)
+        pending -= exact(weight)
+        if race.decided(pending):
+            assert tally(rows)[0].key == race.leader
+
+
+def test_a_tie_of_tenths_is_a_tie() -> None:
+    first, second = tally((place, key, key, weight) for place, (key, weight) in enumerate([
+        ("a", 0.3), ("b", 0.1), ("b", 0.2),
+    ]))  # fmt: skip
+    assert (first.key, first.weight, second.weight) == ("a", 0.3, 0.3)
 
 
 @given(st.integers(0, 30), st.integers(0, 30))
