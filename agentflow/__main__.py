@@ -37,7 +37,7 @@ def main() -> NoReturn:
 
 def _without_extra(error: ModuleNotFoundError) -> NoReturn:
     missing = (error.name or "").partition(".")[0]
-    if missing not in ("click", "rich", "sqlalchemy", "alembic"):
+    if missing not in ("click", "rich"):
         raise error
     sys.exit(f"Error: the command line needs {missing}, which is not installed: pip install 'agentflow-py[cli]'")
 

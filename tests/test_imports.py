@@ -77,6 +77,23 @@ def test_importing_agentflow_loads_nothing_heavy_or_optional() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_every_public_name_is_there_without_the_extras() -> None:
+    """What needs one says so when it is made."""
+    extras = ["alembic", "click", "genai_prices", "mcp", "openai", "pydantic_ai", "rich", "sqlalchemy", "trio"]
+    code = f"""if True:
+        import sys
+        sys.modules.update(dict.fromkeys({extras}))
+        from agentflow import *
+        from agentflow import ConfigError, SQLiteStore
+        try:
+            SQLiteStore("agents.db")
+        except ConfigError as error:
+            print(error)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "SQLiteStore needs the extra `sqlite`: pip install 'agentflow-py[sqlite]'"
+
+
 def test_the_public_names_are_what_type_checkers_see() -> None:
     """The two lists in `agentflow/__init__.py` say the same, and every name is there."""
     tree = ast.parse(MODULES["agentflow"].read_text(encoding="utf-8"))

@@ -208,6 +208,7 @@ class Branches:
         message: UserContent = None,
         timeout: float | None = None,
         priority: float = 0,
+        once: bool = False,
     ) -> Branch:
         """A branch more; it starts when there is room.
 
@@ -217,13 +218,15 @@ class Branches:
             message: What it is told instead of what the user said; see `InvocationContext.run`.
             timeout: Seconds from its start.
             priority: Among those that wait for room the highest is first, then the earliest.
+            once: Whoever directs gives this name to no other branch, so nobody need remember it.
         """
         if self._tasks is None:
             raise ConfigError(f"the group {self.name!r} is not open: async with Branches(...).open() as group")
         name = name or agent.name
-        count = self._names[name] = self._names.get(name, 0) + 1
-        if count > 1:
-            name = f"{name}#{count}"
+        if not once:
+            count = self._names[name] = self._names.get(name, 0) + 1
+            if count > 1:
+                name = f"{name}#{count}"
         branch = Branch(agent, name, self.total, message, self.timeout if timeout is None else timeout)
         self.branches[self.total] = branch
         self.total += 1

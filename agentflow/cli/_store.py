@@ -1,6 +1,5 @@
 """Where the command line keeps sessions, and how it finds one by what a person types."""
 
-import importlib
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -14,10 +13,11 @@ import click
 from click.shell_completion import CompletionItem
 
 from agentflow.cli._errors import Failure, Fault, describe, traced
-from agentflow.errors import AgentflowError, ServiceError
+from agentflow.errors import AgentflowError, ConfigError, ServiceError
 from agentflow.services.artifacts import ArtifactService
 from agentflow.services.memory import MemoryService
 from agentflow.services.sessions import SessionInfo, SessionService
+from agentflow.services.sqlite import SQLiteStore
 from agentflow.timeline.words import clean
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -88,9 +88,16 @@ def session_argument(*, required: bool = False, many: bool = False) -> Callable[
     )  # fmt: skip
 
 
-def open_file(path: Path, *, read_only: bool = False) -> Any:
-    """The `SQLiteStore` of a file. Its libraries are imported now, not by who asks for help."""
-    return importlib.import_module("agentflow.services.sqlite").SQLiteStore(path, read_only=read_only)
+def open_file(path: Path, *, read_only: bool = False) -> SQLiteStore:
+    """The `SQLiteStore` of a file. Its libraries are imported now, not by who asks for help.
+
+    Raises:
+        Fault: They aren't installed.
+    """
+    try:
+        return SQLiteStore(path, read_only=read_only)
+    except ConfigError as error:
+        raise Fault(describe(error)) from error
 
 
 def existing(db: str | None) -> Path:

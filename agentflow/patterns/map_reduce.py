@@ -250,13 +250,13 @@ class _Work:
         """Start a reducer."""
         if isinstance(self.reducer, FunctionStep):
             bound = Bound((list(job.values.values()),), limiter=self.limiter)
-            return group.add(self.reducer.given(bound), name=name)
+            return group.add(self.reducer.given(bound), name=name, once=name is not None)
         given = [(self.part(job.level, place), value) for place, value in job.values.items()]
         first = job.place * (self.agent.fan_in or job.size)
         gone = [place for place in range(first, first + job.size) if place not in job.values]
         missing = {self.part(job.level, place): "failed" for place in gone}
         message = answers("", given, missing, request=[self.agent.request])
-        return group.add(self.reducer, name=name, message=message)
+        return group.add(self.reducer, name=name, message=message, once=name is not None)
 
     def part(self, level: int, place: int) -> str:
         """What a reducer is told that a value is: which pieces it stands for."""

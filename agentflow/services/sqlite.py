@@ -1,11 +1,9 @@
 """Sessions, artifacts and memory in one SQLite file."""
 
-import logging
-import os
-import sqlite3
-import threading
 import time
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -13,32 +11,13 @@ from typing import Literal, Self
 
 from anyio import to_thread
 
-try:
-    from sqlalchemy import create_engine
-    from sqlalchemy.dialects import sqlite
-    from sqlalchemy.exc import DBAPIError
-    from sqlalchemy.pool import StaticPool
-except ModuleNotFoundError as error:
-    error.add_note("SQLiteStore needs the extra `sqlite`: pip install 'agentflow-py[sqlite]'")
-    raise
-
-from agentflow.errors import ConfigError, ServiceError
-from agentflow.services.sql.artifacts import SQLArtifactService
-from agentflow.services.sql.database import Database
-from agentflow.services.sql.fts5 import SQLiteMemoryService
-from agentflow.services.sql.migrate import HEAD, VERSION_TABLE, upgrade
-from agentflow.services.sql.query import Driver
-from agentflow.services.sql.schema import SERIAL_BITS
-from agentflow.services.sql.sessions import SQLSessionService
-
-logger = logging.getLogger(__name__)
+from agentflow.errors import ConfigError
+from agentflow.services.artifacts import ArtifactService
+from agentflow.services.memory import MemoryService
+from agentflow.services.sessions import SessionService
 
 Durability = Literal["process", "power"]
 
-APPLICATION_ID = 0x61666C77
-"""What marks a file as ours: "aflw", in its header."""
-
-_OLDEST = (3, 35)
 _LEFTOVER = 24 * 3600.0
 """Seconds after which what was written aside and never finished is nobody's any more."""
 
@@ -66,7 +45,7 @@ class SQLiteStore:
         memory: Its memory.
 
     Raises:
-        ConfigError: A setting can't work.
+        ConfigError: A setting can't work, or the extra `sqlite` isn't installed.
     """
 
     def __init__(
@@ -85,13 +64,16 @@ class SQLiteStore:
             raise ConfigError(f"durability must be 'process' or 'power', not {durability!r}")
         if not 0 <= lock_timeout < commit_timeout:
             raise ConfigError("lock_timeout must be 0 or more, and commit_timeout more than that")
+        if find_spec("sqlalchemy") is None:
+            raise ConfigError("SQLiteStore needs the extra `sqlite`: pip install 'agentflow-py[sqlite]'")
         self.path = Path(path).absolute()
         self._time = time
-        self._driver = SQLiteDriver(self.path, durability, lock_timeout, read_only)
-        self._database = Database(self._driver, timeout=commit_timeout, name=f"agentflow {self.path.name}")
-        self.sessions = SQLSessionService(self._database, time=time)
-        self.artifacts = SQLArtifactService(self._database, time=time)
-        self.memory = SQLiteMemoryService(self._database)
+        self._parts = parts = import_module("agentflow.services._sqlite")
+        self._driver = parts.SQLiteDriver(self.path, durability, lock_timeout, read_only)
+        self._database = parts.Database(self._driver, timeout=commit_timeout, name=f"agentflow {self.path.name}")
+        self.sessions: SessionService = parts.SQLSessionService(self._database, time=time)
+        self.artifacts: ArtifactService = parts.SQLArtifactService(self._database, time=time)
+        self.memory: MemoryService = parts.SQLiteMemoryService(self._database)
 
     async def __aenter__(self) -> Self:
         return self
@@ -114,7 +96,7 @@ class SQLiteStore:
             ServiceError: It can't be opened, or is from a newer version.
         """
         await self._database.read(lambda _: None)
-        return self._driver.found, HEAD
+        return self._driver.found, self._parts.HEAD
 
     async def check(self) -> list[str]:
         """Read all of the file and say what is wrong with it; nothing, if nothing is.
@@ -122,7 +104,8 @@ class SQLiteStore:
         Raises:
             ServiceError: It can't be read at all.
         """
-        return await self._database.read(_problems)
+        found: list[str] = await self._database.read(self._parts.problems)
+        return found
 
     async def vacuum(self) -> int:
         """Give the file's unused space back, and remove what was never finished; gives the bytes that were saved.
@@ -132,231 +115,4 @@ class SQLiteStore:
         Raises:
             ServiceError: It failed; nothing was changed.
         """
-        return await to_thread.run_sync(self._vacuum)
-
-    def _vacuum(self) -> int:
-        before = _size(self.path)
-        old = self._time() - _LEFTOVER
-        try:
-            connection = self._driver.connect(writes=True)
-            try:
-                self._driver.begin(connection, writes=True)
-                _remove_leftovers(connection, old)
-                connection.commit()
-                connection.execute("VACUUM")
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            finally:
-                connection.close()
-        except sqlite3.Error as error:
-            raise self._driver.error(error) from error
-        return before - _size(self.path)
-
-
-class SQLiteDriver(Driver):
-    """How a SQLite file is opened, locked and complained about.
-
-    Attributes:
-        factory: The class of its connections.
-        found: The revision that the file's tables had; `None` if it was new.
-    """
-
-    def __init__(self, path: Path, durability: Durability, lock_timeout: float, read_only: bool) -> None:
-        self.dialect = sqlite.dialect()
-        self.insert = sqlite.insert
-        self.factory = sqlite3.Connection
-        self.found: str | None = None
-        self._path = path
-        self._durability = durability
-        self._lock_timeout = lock_timeout
-        self._read_only = read_only
-        self._lock = threading.Lock()
-        self._prepared = False
-        self._seen = -1
-
-    def connect(self, *, writes: bool) -> sqlite3.Connection:
-        with self._lock:
-            if not self._prepared:
-                self._prepare()
-                self._prepared = True
-        connection = self._open()
-        if writes:
-            self._seen = -1
-            connection.execute(f"PRAGMA synchronous = {'FULL' if self._durability == 'power' else 'NORMAL'}")
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA cache_size = -16000")  # KiB
-            connection.execute("PRAGMA journal_size_limit = 67108864")
-        else:
-            connection.execute("PRAGMA query_only = ON")
-        return connection
-
-    def begin(self, connection: sqlite3.Connection, *, writes: bool) -> bool:
-        if not writes:
-            connection.execute("BEGIN")
-            return True
-        connection.execute("BEGIN IMMEDIATE")
-        version: int = connection.execute("PRAGMA data_version").fetchone()[0]
-        changed = version != self._seen
-        self._seen = version
-        return changed
-
-    def concerns_one(self, raised: Exception) -> bool:
-        return not _name(raised).startswith(_CONCERNS_ALL)
-
-    def error(self, raised: Exception) -> Exception:
-        if not isinstance(raised, (sqlite3.Error, UnicodeError, OverflowError, OSError)):
-            return raised
-        name = _name(raised)
-        error = ServiceError(f"{self._path}: {self._explain(name, raised)}")
-        error.__cause__ = raised
-        return error
-
-    def _explain(self, name: str, raised: Exception) -> str:
-        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            return f"another process has it locked for longer than {self._lock_timeout:g} s; nothing was written"
-        for start, told in _EXPLAINED.items():
-            if name.startswith(start):
-                return f"{told} ({raised})"
-        return f"{type(raised).__name__}: {raised}; nothing was written"
-
-    def _open(self) -> sqlite3.Connection:
-        mode = "ro" if self._read_only else "rw"
-        connection = sqlite3.connect(
-            f"{self._path.as_uri()}?mode={mode}",
-            uri=True,
-            timeout=self._lock_timeout,
-            isolation_level=None,
-            check_same_thread=False,
-            factory=self.factory,
-        )
-        return connection
-
-    def _prepare(self) -> None:
-        """See what the file is; make it, or bring its tables up to date."""
-        if sqlite3.sqlite_version_info < _OLDEST:
-            raise ConfigError(f"SQLiteStore needs SQLite 3.35 or newer; this Python has {sqlite3.sqlite_version}")
-        if not self._read_only and not self._path.exists():
-            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))  # what agents are told is nobody else's affair
-        connection = self._open()
-        try:
-            connection.execute("BEGIN")  # others may be making it
-            self.found = self._revision(connection)
-            connection.rollback()
-            if self.found == HEAD:
-                return
-            if self._read_only:
-                raise ServiceError(f"{self._path}: its tables must be brought up to date first; open it to write")
-            self._use_wal(connection)
-            self._upgrade(connection)
-        finally:
-            connection.close()
-
-    def _revision(self, connection: sqlite3.Connection) -> str | None:
-        (marked,) = connection.execute("PRAGMA application_id").fetchone()
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-        if marked != APPLICATION_ID and (marked or tables):
-            raise ServiceError(f"{self._path}: this is a database of something else: choose another file")
-        if VERSION_TABLE not in tables:
-            return None
-        row = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()
-        return row[0] if row else None
-
-    def _use_wal(self, connection: sqlite3.Connection) -> None:
-        end = time.monotonic() + self._lock_timeout
-        mode = ""
-        while not mode:
-            try:
-                (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            except sqlite3.OperationalError as error:  # who changes the mode isn't waited for
-                if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > end:
-                    raise
-                time.sleep(0.01)
-        if mode != "wal":
-            logger.warning("%s can't use write-ahead logging here (%s): readers and writers wait for each other",
-                           self._path, mode)  # fmt: skip
-
-    def _upgrade(self, raw: sqlite3.Connection) -> None:
-        """Bring the tables up to date, all of it in one transaction that shuts everybody else out."""
-        engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            raw.execute("BEGIN EXCLUSIVE")  # not before: an engine's first connection is rolled back
-            try:
-                self.found = self._revision(raw)  # another process may have been faster
-                upgrade(connection, self.found, str(self._path))
-                raw.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                raw.commit()
-            except DBAPIError as error:
-                raw.rollback()
-                raise error.orig or error from error
-            except BaseException:
-                raw.rollback()
-                raise
-
-
-_CONCERNS_ALL = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_NOTADB")
-_EXPLAINED = {
-    "SQLITE_NOTADB": "this file is no SQLite database: choose another one",
-    "SQLITE_CORRUPT": "the file is damaged; `check` says where",
-    "SQLITE_READONLY": "the file can't be written to; nothing was written",
-    "SQLITE_FULL": "the disk is full; nothing was written",
-    "SQLITE_IOERR": "the disk failed; nothing was written",
-    "SQLITE_CANTOPEN": "the file can't be opened: is its folder there, and yours?",
-    "SQLITE_TOOBIG": "one value is larger than SQLite can store; nothing was written",
-    "SQLITE_PERM": "the file can't be accessed",
-}
-
-
-def _name(raised: Exception) -> str:
-    return str(getattr(raised, "sqlite_errorname", ""))
-
-
-def _size(path: Path) -> int:
-    return sum(file.stat().st_size for file in (path, path.with_name(path.name + "-wal")) if file.exists())
-
-
-def _remove_leftovers(connection: sqlite3.Connection, before: float) -> None:
-    """Remove sessions that were being restored and files that were being saved when their process ended."""
-    gone = "SELECT id FROM af_sessions WHERE app = '' AND created_at < ?"
-    runs = f"SELECT id FROM af_runs WHERE session IN ({gone})"
-    for query in (
-        f"DELETE FROM af_events WHERE run IN ({runs})",
-        f"DELETE FROM af_lines WHERE run IN ({runs})",
-        f"DELETE FROM af_runs WHERE session IN ({gone})",
-        "DELETE FROM af_sessions WHERE app = '' AND created_at < ?",
-    ):
-        connection.execute(query, [before])
-    gone = "SELECT id FROM af_files WHERE version IS NULL AND created_at < ?"
-    connection.execute(f"DELETE FROM af_chunks WHERE file IN ({gone})", [before])
-    connection.execute("DELETE FROM af_files WHERE version IS NULL AND created_at < ?", [before])
-
-
-def _problems(connection: sqlite3.Connection) -> list[str]:
-    values = {"mask": (1 << SERIAL_BITS) - 1, "bits": SERIAL_BITS}
-    asked = {
-        "{}": "SELECT * FROM pragma_integrity_check(20) WHERE integrity_check <> 'ok'",
-        "row {1} of {0} belongs to nothing in {2}": "SELECT * FROM pragma_foreign_key_check",
-        "session {}/{}/{}: {} events, but the last is number {}": (
-            'SELECT s.app, s."user", s.name, count(*), max(e.id & :mask) FROM af_events e '
-            "JOIN af_sessions s ON s.id = e.id >> :bits GROUP BY s.id HAVING count(*) <> max(e.id & :mask)"
-        ),
-        "run {}, branch {!r}: {} events, but the last is number {}": (
-            "SELECT r.run, l.branch, count(*), max(e.seq) FROM af_events e JOIN af_lines l ON l.id = e.line "
-            "JOIN af_runs r ON r.id = l.run GROUP BY l.id HAVING count(*) <> max(e.seq)"
-        ),
-        "event {} of session number {} is no JSON": (
-            "SELECT id & :mask, id >> :bits FROM af_events WHERE NOT json_valid(body)"
-        ),
-        "state {!r} of {}/{} is no JSON": 'SELECT name, app, "user" FROM af_state WHERE NOT json_valid(value)',
-        "version {} of file {!r}: {} bytes, but {} are stored": (
-            "SELECT f.version, f.filename, f.size_bytes, coalesce(sum(length(c.data)), 0) FROM af_files f "
-            "LEFT JOIN af_chunks c ON c.file = f.id WHERE f.version IS NOT NULL GROUP BY f.id "
-            "HAVING f.size_bytes <> coalesce(sum(length(c.data)), 0)"
-        ),
-    }
-    problems: list[str] = []
-    for told, query in asked.items():
-        used = {name: value for name, value in values.items() if f":{name}" in query}
-        try:
-            problems += [told.format(*row) for row in connection.execute(query, used).fetchmany(20)]
-        except sqlite3.DatabaseError as error:
-            problems.append(str(error))
-    return list(dict.fromkeys(problems))
+        return await to_thread.run_sync(self._driver.vacuum, self._time() - _LEFTOVER)

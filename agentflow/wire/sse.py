@@ -187,13 +187,17 @@ class SseDecoder:
             self._after_return = False
         self._after_return = self._after_return or chunk.endswith(b"\r")
         first, *more = re.split(b"\r\n|\r|\n", chunk)
-        self._parts.append(first)
-        self._size += len(first)
-        if self._size > _MOST:
-            raise ValueError(f"a frame is larger than {_MOST:,} bytes")
+        self._part(first)
         for line in more:
             yield b"".join(self._parts).decode("utf-8", "replace")
-            self._parts = [line]
+            self._parts = []
+            self._part(line)
+
+    def _part(self, part: bytes) -> None:
+        self._parts.append(part)
+        self._size += len(part)
+        if self._size > _MOST:
+            raise ValueError(f"a frame is larger than {_MOST:,} bytes")
 
     def _field(self, line: str) -> None:
         name, _, value = line.partition(":")

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import anyio
 
+import agentflow.services._sqlite  # noqa: F401 - before the forks, or children spend their lives importing it
 from agentflow import (
     Agent,
     InvocationContext,
@@ -194,6 +195,7 @@ def kills(backend: str, folder: Path, empty: Path, count: int, seed: int) -> int
         if not well or ended not in (0, -signal.SIGKILL):
             print(f"^ {backend}: kill {done} ({ended}), {told} delivered")
             wrong += 1
+    wrong += not delivered
     print(f"{backend}: {done} killed, {delivered} events delivered before: {wrong} wrong")
     return wrong
 

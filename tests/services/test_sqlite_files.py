@@ -153,7 +153,7 @@ async def test_a_file_that_may_not_be_written_says_so(new_store) -> None:
         await filled(store)
         path = store.path
     code = (
-        "import os, sys, anyio, agentflow.services.sqlite\n"
+        "import os, sys, anyio, agentflow.services._sqlite\n"
         "from agentflow import *\n"
         "os.setgid(65534); os.setuid(65534)\n"
         "async def main():\n"

@@ -147,8 +147,11 @@ def test_a_client_follows_the_standard() -> None:
 
 
 def test_a_frame_without_end_is_refused() -> None:
-    decoder = SseDecoder()
-    for _ in range(63):
-        decoder.feed(b"data: " + bytes(1024 * 1024) + b"\n")
-    with pytest.raises(ValueError, match="larger than"):
-        decoder.feed(bytes(1024 * 1024))
+    """However its lines are cut into pieces."""
+    for piece in (b"data: " + bytes(1024 * 1024) + b"\n", b"\ndata: " + bytes(1024 * 1024)):
+        decoder = SseDecoder()
+        decoder.feed(b"data: begun")
+        for _ in range(63):
+            decoder.feed(piece)
+        with pytest.raises(ValueError, match="larger than"):
+            decoder.feed(bytes(1024 * 1024))

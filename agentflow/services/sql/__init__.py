@@ -1,4 +1,4 @@
 """What SQL databases have in common: tables, migrations, one writer with group commit, sessions, artifacts.
 
-Nothing here knows SQLite: what it does differently from others is in `agentflow.services.sqlite`, behind `Driver`.
+Nothing here knows SQLite: what it does differently from others is in `agentflow.services._sqlite`, behind `Driver`.
 """

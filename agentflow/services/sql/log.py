@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from agentflow.errors import InvalidEvent, ServiceError
-from agentflow.events import Event, commit_event
+from agentflow.events import AgentComplete, AgentParallelComplete, Event, commit_event
 from agentflow.services.sessions import SessionKey, no_session, stale
 from agentflow.services.sql.query import Row
 from agentflow.services.sql.schema import SERIAL_BITS
@@ -105,6 +105,7 @@ class Log:
         rows: list[Row] = []
         stored: list[Event] = []
         touched: dict[SessionKey, _Known] = {}
+        ended: list[tuple[_Known, str, str]] = []
         for job in jobs:
             key = job.key
             known = self._known.get(key) or self.known(connection, key)
@@ -112,7 +113,7 @@ class Log:
             if job.error is not None or known is None:
                 continue
             serial, session = known.version, known.id << SERIAL_BITS
-            for event, run, branch, timestamp, body, delta, removed in job.rows:
+            for event, run, branch, timestamp, body, delta, removed, last in job.rows:
                 line = known.lines.get((run, branch)) or self._line(connection, known, run, branch)
                 serial += 1
                 line[2] += 1
@@ -120,6 +121,8 @@ class Log:
                 rows.append((session | serial, *line, timestamp, body))
                 if delta or removed:
                     self._state.apply(connection, key, known.id, delta, removed)
+                if last:
+                    ended.append((known, run, branch))
             if job.rows:
                 known.version = serial
                 touched[key] = known
@@ -131,7 +134,12 @@ class Log:
             if len(known.lines) > _LINES:
                 known.lines.clear()
                 known.runs.clear()
-        while len(self._known) > _SESSIONS:  # not before all rows are in: what is not known is read
+        # Not before all rows are in: what is not known is read.
+        for known, run, branch in ended:
+            known.lines.pop((run, branch), None)
+            if not branch:
+                known.runs.pop(run, None)
+        while len(self._known) > _SESSIONS:
             self._known.popitem(last=False)
 
         def tell() -> None:
@@ -144,10 +152,33 @@ class Log:
         number = known.runs.get(run)
         if number is None:
             number = known.runs[run] = self.run_id(connection, known.id, run)
-        line = self.line_id(connection, number, branch)
-        row = self._q.last_seq.one(connection, run=number, line=line)
-        found = known.lines[run, branch] = [number, line, row[0] if row else 0]
+        row = self._q.find_line.one(connection, run=number, branch=branch)
+        line, seq = (
+            (row[0], self._last_seq(connection, number, row[0]))
+            if row
+            else (self._add_line(connection, number, branch), 0)
+        )
+        found = known.lines[run, branch] = [number, line, seq]
         return found
+
+    def _last_seq(self, connection: Any, run: int, line: int) -> int:
+        """A line's last seq, without an index of lines: it has every seq up to that one, so they are tried.
+
+        From the run's highest down in growing steps, then by halves: lines that are written to together end near it.
+        """
+
+        def has(seq: int) -> bool:
+            return self._q.has_seq.one(connection, run=run, seq=seq, line=line) is not None
+
+        row = self._q.max_seq.one(connection, run=run)
+        low = (row[0] if row else None) or 0
+        high, step = low + 1, 1
+        while low > 0 and not has(low):
+            high, low, step = low, max(low - step, 0), step * 2
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if has(middle) else (low, middle)
+        return low
 
     def run_id(self, connection: Any, session: int, run: str) -> int:
         """The id of a run, which is written down if it is new."""
@@ -160,7 +191,10 @@ class Log:
     def line_id(self, connection: Any, run: int, branch: str) -> int:
         """The id of a branch of a run, which is written down if it is new."""
         row = self._q.find_line.one(connection, run=run, branch=branch)
-        row = row or self._q.add_line.one(connection, run=run, branch=branch)
+        return row[0] if row else self._add_line(connection, run, branch)
+
+    def _add_line(self, connection: Any, run: int, branch: str) -> int:
+        row = self._q.add_line.one(connection, run=run, branch=branch)
         assert row is not None
         found: int = row[0]
         return found
@@ -177,8 +211,10 @@ def _refusal(job: Append, known: _Known | None) -> Exception | None:
     return None
 
 
-def body_of(event: Event) -> tuple[Event, str, str, float, str, Mapping[str, Any], Sequence[str]]:
+def body_of(event: Event) -> tuple[Event, str, str, float, str, Mapping[str, Any], Sequence[str], bool]:
     """An event and what is stored of it: run, branch, time, JSON without its numbers, and what it writes to state.
+
+    Then whether its branch, or all of the run, has ended with it, so that little more can be expected there.
 
     Raises:
         InvalidEvent: It can't be written as JSON.
@@ -191,7 +227,7 @@ def body_of(event: Event) -> tuple[Event, str, str, float, str, Mapping[str, Any
             body = event.model_dump_json(by_alias=True, exclude_defaults=True, exclude={"seq", "serial"})
     except ValueError as error:
         raise InvalidEvent(f"event {event.id!r} can't be stored: {error}") from error
-    actions = fields["actions"]
+    actions, record = fields["actions"], fields["lifecycle"]
     return (
         event,
         fields["invocation_id"],
@@ -200,7 +236,14 @@ def body_of(event: Event) -> tuple[Event, str, str, float, str, Mapping[str, Any
         body,
         actions.state_delta if actions is not None else _NOTHING,
         actions.state_removed if actions is not None else (),
+        record is not None and _ends(event, record),
     )
+
+
+def _ends(event: Event, record: object) -> bool:
+    if type(record) is AgentComplete:  # others share their parent's branch
+        return not event.branch and "." not in event.path
+    return type(record) is AgentParallelComplete
 
 
 _NOTHING: Mapping[str, Any] = {}

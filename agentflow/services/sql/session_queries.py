@@ -69,9 +69,9 @@ class SessionQueries:
         self.add_run = Query(driver, insert(runs).values(session=_session, run=param("name")).returning(runs.c.id))
         self.find_line = Query(driver, select(lines.c.id).where(lines.c.run == run, lines.c.branch == branch))
         self.add_line = Query(driver, insert(lines).values(run=run, branch=branch).returning(lines.c.id))
-        # Backwards through the run: what a line that is being written to said last is not far.
-        seq = select(events.c.seq).where(events.c.run == run, events.c.line == line)
-        self.last_seq = Query(driver, seq.order_by(events.c.seq.desc()).limit(1))
+        self.max_seq = Query(driver, select(func.max(events.c.seq)).where(events.c.run == run))
+        this = (events.c.run == run, events.c.seq == whole("seq"), events.c.line == line)
+        self.has_seq = Query(driver, select(events.c.id).where(*this))
         here = runs.c.session == _session
         begun = _begins(events.c.run == lines.c.run, events.c.line == lines.c.id)
         of_session = lines.c.run.in_(select(runs.c.id).where(here))
