@@ -65,7 +65,7 @@ def ask(questions: Sequence[Question]) -> dict[str, str] | None:
                 read_answer(question, text)
             except AnswerRefused as error:
                 click.echo(clean(str(error)), err=True)
-            except click.Abort:  # Ctrl-C, or the end of the input
+            except (click.Abort, KeyboardInterrupt):  # Ctrl-C, or the end of the input
                 click.echo()
                 return None
             else:
