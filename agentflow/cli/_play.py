@@ -5,8 +5,9 @@ import importlib.util
 import os
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 import anyio
 import click
@@ -15,19 +16,27 @@ from agentflow import tracing
 from agentflow.cli import READER_GONE as READER_GONE
 from agentflow.cli._errors import Fault, describe, traced
 from agentflow.cli._live import LiveView
+from agentflow.cli._questions import ask, read_answer, told
 from agentflow.cli._signals import Interrupts
 from agentflow.cli._store import Stores, opened
 from agentflow.cli._terminal import on_a_terminal, print_rows, width_of_output
 from agentflow.cli._views import JsonView, PlainView, ReaderGone, View
 from agentflow.core import Agent
-from agentflow.errors import AgentflowError, ConfigError, ServiceError
+from agentflow.errors import AgentflowError, AnswerRefused, ConfigError, ServiceError
+from agentflow.journal import check_answers
 from agentflow.models.base import Model
 from agentflow.policies import Limits
+from agentflow.questions import Question, questions_in
 from agentflow.run import Run, RunStatus
 from agentflow.runner import Runner
-from agentflow.timeline.words import duration
+from agentflow.services.inmemory import InMemoryArtifactService, InMemoryMemoryService, InMemorySessionService
+from agentflow.services.sessions import SessionKey
+from agentflow.timeline.words import clean, duration
 
 Backend = Literal["asyncio", "trio"]
+
+PAUSED = 3
+"""The exit code of a run that waits for an answer."""
 
 _PATIENCE = 5.0
 """Seconds after which a cancelled run is reported that has not ended."""
@@ -50,6 +59,7 @@ class Settings:
     in_memory: bool = False
     backend: Backend = "asyncio"
     debug: bool = False
+    answers: Mapping[str, str] = field(default_factory=dict)
     out: TextIO = field(default_factory=lambda: sys.stdout)
 
 
@@ -61,6 +71,8 @@ class Player:
         self.interrupts = Interrupts()
         self.exit_code = 0
         self._told = False
+        self._run: Run
+        self._memory: Stores | None = None
         if importlib.util.find_spec(settings.backend) is None:
             raise Fault(f"the backend {settings.backend!r} is not installed: pip install {settings.backend}")
         _trace()
@@ -71,15 +83,28 @@ class Player:
         return bool(self.interrupts.signal) or self.exit_code == READER_GONE
 
     def play(self, agent: Agent, message: str | None) -> None:
-        """Run `agent` to its end.
+        """Run `agent` to its end; where it asks and a person is there to answer, go on with the answers.
 
         Raises:
             Fault: A setting can't work; nothing has run.
         """
+        questions = self._turn(agent, message, self.settings.session, self.settings.answers)
+        while questions:
+            answers = ask(questions) if _somebody_there() and not self.settings.json else None
+            if answers is None:
+                self.exit_code = PAUSED
+                self._tell_waiting(questions)
+                return
+            questions = self._turn(agent, None, self._run.session.session_id, answers)
+
+    def _turn(
+        self, agent: Agent, message: str | None, session: str | None, answers: Mapping[str, str]
+    ) -> Sequence[Question]:
+        """One run; gives the questions with which it paused."""
         settings = self.settings
         view: View = JsonView(settings.out) if settings.json else LiveView() if on_a_terminal() else PlainView()
         try:
-            failure = anyio.run(self._play, agent, message, view, backend=settings.backend)
+            failure = anyio.run(self._play, agent, message, session, answers, view, backend=settings.backend)
         except ReaderGone as gone:
             failure = gone
         except BaseExceptionGroup as group:
@@ -95,6 +120,17 @@ class Player:
         elif failure is not None:
             self.exit_code = 1
             self.report(failure)
+        elif self._run.status == "paused":
+            return self._run.result.pending
+        return ()
+
+    def _tell_waiting(self, questions: Sequence[Question]) -> None:
+        """Say what is asked, and how it is answered, on stderr."""
+        for question in questions:
+            click.echo(f"{told(question)}\n  --answer {clean(question.id)}=VALUE", err=True)
+        if self._memory is None:
+            session = clean(self._run.session.session_id)
+            click.echo(f"It waits for an answer: the same command with --session {session} --answer ...", err=True)
 
     def report(self, error: BaseException) -> None:
         """Say what went wrong, on stderr."""
@@ -102,50 +138,74 @@ class Player:
         if self.settings.debug:
             click.echo(f"\n{traced(error)}", err=True)
 
-    async def _play(self, agent: Agent, message: str | None, view: View) -> Exception | None:
+    async def _play(
+        self, agent: Agent, message: str | None, session: str | None, answers: Mapping[str, str], view: View
+    ) -> Exception | None:
         async with contextlib.AsyncExitStack() as stack:
             stores = await self._stores(stack)
             try:
-                model = self.settings.model
-                runner = Runner(agent, model=model) if stores is None else Runner(
-                    agent, model=model, sessions=stores.sessions, artifacts=stores.artifacts, memory=stores.memory
-                )  # fmt: skip
-                run = runner.run(
+                runner = Runner(
+                    agent,
+                    model=self.settings.model,
+                    sessions=stores.sessions,
+                    artifacts=stores.artifacts,
+                    memory=stores.memory,
+                )
+                session = session or await self._session(agent, stores)
+                self._run = run = runner.run(
                     message,
                     user_id=self.settings.user,
-                    session_id=await self._session(agent, stores),
+                    session_id=session,
+                    answers=await self._answers(agent, stores, session, answers),
                     lookahead=self.settings.lookahead,
                     limits=Limits(seconds=self.settings.timeout),
                 )
             except ConfigError as error:
                 raise Fault(describe(error)) from error
             failure = await self._watch(runner, run, view)
-            if stores is not None and run.status != "pending":
+            if self._memory is None and run.status != "pending":
                 self._tell_session()
         return failure
 
-    async def _stores(self, stack: contextlib.AsyncExitStack) -> Stores | None:
-        """Where the session is kept; `None` is in memory."""
+    async def _stores(self, stack: contextlib.AsyncExitStack) -> Stores:
+        """Where the session is kept."""
         settings = self.settings
-        if settings.in_memory:
-            return None
-        try:
-            return await stack.enter_async_context(opened(settings.db, create=True))
-        except ServiceError as error:
-            if settings.db is not None or settings.session is not None or settings.go_on:
-                raise Fault(describe(error)) from error
-            click.echo(f"This session is not kept: {describe(error)}", err=True)
-            return None
+        if self._memory is None and not settings.in_memory:
+            try:
+                return await stack.enter_async_context(opened(settings.db, create=True))
+            except ServiceError as error:
+                if settings.db is not None or settings.session is not None or settings.go_on:
+                    raise Fault(describe(error)) from error
+                click.echo(f"This session is not kept: {describe(error)}", err=True)
+        if self._memory is None:  # for all runs of this player: an answer goes on with what asked
+            self._memory = Stores(InMemorySessionService(), InMemoryArtifactService(), InMemoryMemoryService())
+        return self._memory
 
-    async def _session(self, agent: Agent, stores: Stores | None) -> str | None:
-        """The id of the session that the run belongs to; `None` is a new one."""
+    async def _session(self, agent: Agent, stores: Stores) -> str | None:
+        """The id of the session that the first run belongs to; `None` is a new one."""
         settings = self.settings
         if not settings.go_on:
             return settings.session
-        latest = await stores.sessions.list(agent.name, settings.user, limit=1) if stores is not None else ()
+        latest = await stores.sessions.list(agent.name, settings.user, limit=1)
         if not latest:
             raise Fault(f"there is no session of {agent.name!r} to continue")
         return latest[0].id
+
+    async def _answers(
+        self, agent: Agent, stores: Stores, session: str | None, texts: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """What texts mean as answers to the questions of a session."""
+        if not texts or session is None:
+            return {}
+        found = await stores.sessions.get(SessionKey(agent.name, self.settings.user, session))
+        events = found.events if found is not None else []
+        asked = {question.id: question for event in events for question in questions_in(event)}
+        try:
+            answers = {id: read_answer(asked.get(id), text) for id, text in texts.items()}
+            check_answers(events, answers, ())
+        except AnswerRefused as error:
+            raise Fault(describe(error)) from error
+        return answers
 
     def _tell_session(self) -> None:
         """Say how to see it again: to people, once."""
@@ -209,6 +269,11 @@ async def _report_late(stop: anyio.Event, run: Run, view: View) -> None:
 def _worker_time() -> float:
     """Processor seconds of all threads but this one."""
     return time.process_time() - time.thread_time()
+
+
+def _somebody_there() -> bool:
+    """Whether a person can be asked."""
+    return sys.stdin is not None and sys.stdin.isatty() and on_a_terminal()
 
 
 def _way_out(group: BaseExceptionGroup[BaseException]) -> BaseException:

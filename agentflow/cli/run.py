@@ -22,6 +22,7 @@ from agentflow.cli._options import (
     utf8,
 )
 from agentflow.cli._play import Backend, Player, Settings
+from agentflow.cli._questions import answer_option
 from agentflow.cli._store import complete_session, db_option, in_memory_option
 from agentflow.cli._targets import TargetError, load
 from agentflow.core import Agent
@@ -51,6 +52,10 @@ def _files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
     "--session", callback=utf8, help="Id of the session; by default a new one.", shell_complete=complete_session
 )
 @click.option("--continue", "-c", "go_on", is_flag=True, help="Go on with the latest session of this agent and user.")
+@click.option(
+    "--answer", "answers", multiple=True, callback=answer_option, metavar="ID=VALUE",
+    help="Answer a question that the session's last run asked, and let it go on. VALUE is JSON or text.",
+)  # fmt: skip
 @db_option
 @in_memory_option
 @backend_option
@@ -68,6 +73,7 @@ def command(
     user: str,
     session: str | None,
     go_on: bool,
+    answers: dict[str, str],
     db: str | None,
     in_memory: bool,
     backend: Backend,
@@ -80,11 +86,15 @@ def command(
 
     The session is kept, so that --continue goes on with it, and `agentflow timeline` draws it.
 
-    Exit codes: 0 all went well, 1 the run failed, 2 it could not begin, 130 Ctrl-C.
+    A run that asks something is answered on the terminal; elsewhere it pauses, and --answer lets it go on.
+
+    Exit codes: 0 all went well, 1 the run failed, 2 it could not begin, 3 it waits for an answer, 130 Ctrl-C.
     """
     if go_on and (session is not None or in_memory):
         other = "--session" if session is not None else "--in-memory"
         raise Fault(f"--continue goes on with the latest session that was kept: leave out {other}")
+    if answers and session is None and not go_on:
+        raise Fault("--answer goes on with a run that was kept: name its session with --session, or --continue")
     settings = Settings(
         model=chosen_model(model, _MODEL),
         json=as_json,
@@ -97,12 +107,13 @@ def command(
         in_memory=in_memory,
         backend=backend,
         debug=debug,
+        answers=answers,
     )
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         player = Player(settings)
         agent = _load(target, debug=debug)
         _check_models(agent, settings.model)
-        player.play(agent, _message(input))
+        player.play(agent, input if answers and input != "-" else _message(input))
     ctx.exit(player.exit_code)
 
 

@@ -97,7 +97,7 @@ def test_who_does_not_answer_is_told_how_to_do_it_later(
 ) -> None:
     here = terminal("run", agent_file(ASKS), "go", size=(24, 200))
     here.wait_for("Answer: ")
-    here.press(keys)
+    here.press(keys + b"\n")  # a signal that comes before Python waits for input is noticed after it
     assert here.finish() == 3
     assert re.search(r"--answer \S+=VALUE\s.*--session \S+ --answer", here.plain, re.DOTALL)
 
