@@ -23,7 +23,7 @@ def caller(
 ) -> FunctionAgent:
     """Asks for the calls of each of `turns` in one event, as a model does, and emits what they answered.
 
-    Resumed after a pause, it goes on where it was, as an agent that reads its history does.
+    Resumed after a pause, it goes on where this turn of its was.
     """
     given = [tool if isinstance(tool, Toolset) else as_tool(tool) for tool in tools]
 
@@ -31,12 +31,8 @@ def caller(
         known = await resolve_tools(ctx, given)
         called = await resume_calls(ctx, known, hooks=hooks, limit=limit)
         done = 0
-        if called is not None:
-            done = sum(
-                1
-                for event in await ctx.history()
-                if event.path == ctx.path and any(type(part) is ToolCall and part.id[0] == "c" for part in event.parts)
-            )
+        if called is not None and ctx._past is not None:  # of its own turn alone: in a loop it has had others
+            done = sum(any(type(part) is ToolCall and part.id[0] == "c" for part in e.parts) for e in ctx._past.events)
             await finish(ctx, called)
         for number, asked in enumerate(turns[done:], done + 1):
             calls = [ToolCall(f"c{number}-{i}", tool, dict(args)) for i, (tool, args) in enumerate(asked, 1)]

@@ -2,7 +2,7 @@
 
 import operator
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import anyio
@@ -124,7 +124,11 @@ def story(events: list[Event]) -> dict[tuple[str, str], list[str]]:
     return dict(said)
 
 
-async def play(root: Agent, chooser: st.DataObject | None) -> tuple[dict[tuple[str, str], list[str]], dict, list[str]]:
+Choose = Callable[[list[str]], set[str]]
+"""Which of these questions are answered next."""
+
+
+async def play(root: Agent, choose: Choose | None = None) -> tuple[dict[tuple[str, str], list[str]], dict, list[str]]:
     store = InMemorySessionService()
     answers: dict[str, str] = {}
     message: str | None = "go"
@@ -134,10 +138,10 @@ async def play(root: Agent, chooser: st.DataObject | None) -> tuple[dict[tuple[s
             result = await run.wait()
         if result.status != "paused":
             break
-        assert chooser is not None
+        assert choose is not None
         assert result.pending
         ids = {question.id: question.message for question in result.pending}
-        chosen = chooser.draw(st.sets(st.sampled_from(sorted(ids, key=ids.__getitem__)), min_size=1))
+        chosen = choose(sorted(ids, key=ids.__getitem__))
         answers, message = {id: f"{ids[id]}!" for id in chosen}, None
     else:
         raise AssertionError("it never ends")
@@ -154,18 +158,27 @@ async def play(root: Agent, chooser: st.DataObject | None) -> tuple[dict[tuple[s
     return story(session.events), session.state, [result.text]
 
 
+async def check(shape: Shape, choose: Choose) -> None:
+    """However it is asked and answered, it ends as where nobody had to wait."""
+    with anyio.fail_after(60):
+        straight = await play(build(shape, counted(), asking=False))
+        paused = await play(build(shape, counted(), asking=True), choose)
+    assert paused[0] == straight[0]
+    for state in (paused[1], straight[1]):  # parallel branches vote in any order
+        state["votes"] = sorted(state.get("votes", []))
+    assert paused[1] == straight[1]
+    assert paused[2] == straight[2]
+
+
+async def test_a_caller_that_paused_in_a_loop_makes_all_its_calls_in_each_iteration() -> None:
+    await check(Shape("loop", (Shape("agent_tool", (Shape("ask"), Shape("vote"))),), 2), set)
+
+
 @settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=60)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @given(shape=shapes, data=st.data())
 def test_pauses_change_nothing_in_the_end(backend: str, shape: Shape, data: st.DataObject) -> None:
     async def both() -> None:
-        with anyio.fail_after(60):
-            straight = await play(build(shape, counted(), asking=False), None)
-            paused = await play(build(shape, counted(), asking=True), data)
-        assert paused[0] == straight[0]
-        for state in (paused[1], straight[1]):  # parallel branches vote in any order
-            state["votes"] = sorted(state.get("votes", []))
-        assert paused[1] == straight[1]
-        assert paused[2] == straight[2]
+        await check(shape, lambda ids: data.draw(st.sets(st.sampled_from(ids), min_size=1)))
 
     anyio.run(both, backend=backend)
