@@ -5,8 +5,10 @@ taken again, one that waits for what is still not answered goes on waiting, and 
 from its beginning, without saying again what it had said.
 """
 
+from bisect import bisect
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from agentflow.content import Part, ToolCall, ToolResult
@@ -120,13 +122,12 @@ class Past:
         """
         since = self.groups.get(group, 0)
         inner = [prefix for prefix in self._journal.open_groups() if _under(prefix, branch)]
-        own: dict[str, list[Any]] = {}
-        deeper: dict[str, list[Any]] = {}
+        found: dict[str, list[Any]] = {}
         for serial, where, values in self._journal.contributions:
             if serial > since and _under(where, branch) and not any(_under(where, prefix) for prefix in inner):
                 for key, value in values.items():
-                    (own if where == branch else deeper).setdefault(key, []).append(value)
-        return {**deeper, **own}
+                    found.setdefault(key, []).append(value)
+        return found
 
     def waits_for(self, below: str | None = None) -> list[Question]:
         """What it, and whoever it directs, waits for; `below` a branch: only on that and what is under it."""
@@ -269,11 +270,24 @@ class Journal:
         elif isinstance(record, ScatterStart):
             past.groups[record.agent_name] = event.serial or 0
         elif isinstance(record, GatherComplete):
-            past.groups.pop(record.agent_name, None)
+            self._folded(past, record.agent_name, event)
             lasts = {child.branch.rpartition(".")[2]: child for child in past.children}
             past.said = tuple(lasts[name].outcome() for name in record.outcomes if name in lasts)
         elif record is None and event.author != "user":
             self._said(past, event)
+
+    def _folded(self, past: Past, group: str, event: Event) -> None:
+        """A group has ended: what it has folded, and says itself now, its branches no longer say."""
+        since, inside = past.groups.pop(group, 0), f"{past.branch}.{group}".lstrip(".")
+        own = event.actions.contributions if event.actions is not None else {}
+        if own:
+            first = bisect(self.contributions, since, key=itemgetter(0))
+            self.contributions[first:] = [
+                (serial, where, {key: values[key] for key in values.keys() - own.keys()})
+                if _under(where, inside)
+                else (serial, where, values)
+                for serial, where, values in self.contributions[first:]
+            ]
 
     def _start(self, event: Event, record: AgentStart) -> None:
         key = (event.path, event.branch)

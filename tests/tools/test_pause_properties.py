@@ -174,6 +174,19 @@ async def test_a_caller_that_paused_in_a_loop_makes_all_its_calls_in_each_iterat
     await check(Shape("loop", (Shape("agent_tool", (Shape("ask"), Shape("vote"))),), 2), set)
 
 
+@pytest.mark.parametrize(
+    "turns",
+    [
+        (Shape("agent_tool", (Shape("par", (Shape("vote"),)), Shape("ask"))),),
+        (Shape("agent_tool", (Shape("vote"),)), Shape("vote"), Shape("ask")),
+        (Shape("par", (Shape("vote"), Shape("vote"))), Shape("vote"), Shape("ask")),
+    ],
+    ids=["a tool's group", "a tool and the line", "a group and the line"],
+)
+async def test_votes_from_before_a_pause_count_once_each(turns: tuple[Shape, ...]) -> None:
+    await check(Shape("par", (Shape("seq", turns),)), set)
+
+
 @settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=60)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @given(shape=shapes, data=st.data())
