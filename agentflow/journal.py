@@ -46,11 +46,13 @@ class Past:
         then: What the keys that they wrote were before them, and become as it goes on.
         usage: What models charged for it, those that it directs aside; and for all of it before it began again.
         seconds: How long it took.
+        since: The place in the log where it began.
     """
 
     __slots__ = (
         "_asked", "_escalated", "_journal", "_used", "agent", "branch", "calls", "children", "error", "events",
-        "groups", "iteration", "loop", "path", "questions", "replay", "said", "seconds", "status", "then", "usage",
+        "groups", "iteration", "loop", "path", "questions", "replay", "said", "seconds", "since", "status", "then",
+        "usage",
     )  # fmt: skip
 
     def __init__(self, journal: "Journal", event: Event, agent: str) -> None:
@@ -65,6 +67,7 @@ class Past:
         self.error: RunError | None = None
         self.usage = Usage()
         self.seconds = 0.0
+        self.since = event.serial or 0
         self.children: list[Past] = []
         self.begin()
 
@@ -228,7 +231,7 @@ class Journal:
         self.fresh: set[str] = set()
         self.count = 0
         self.tool_calls: Counter[tuple[str, str]] = Counter()
-        self.contributions: list[tuple[int, str, Mapping[str, Any]]] = []
+        self.contributions: list[tuple[int, str, dict[str, Any]]] = []
         self._latest: dict[tuple[str, str], Past] = {}
         self._state: dict[str, Any] = {}
         for event in events:
@@ -260,7 +263,7 @@ class Journal:
         if past is None:
             return
         if event.actions is not None and event.actions.contributions:
-            self.contributions.append((event.serial or 0, event.branch, event.actions.contributions))
+            self.contributions.append((event.serial or 0, event.branch, dict(event.actions.contributions)))
         if event.usage is not None:
             past.usage = past.usage + event.usage
         if isinstance(record, AgentComplete):
@@ -280,14 +283,9 @@ class Journal:
         """A group has ended: what it has folded, and says itself now, its branches no longer say."""
         since, inside = past.groups.pop(group, 0), f"{past.branch}.{group}".lstrip(".")
         own = event.actions.contributions if event.actions is not None else {}
-        if own:
-            first = bisect(self.contributions, since, key=itemgetter(0))
-            self.contributions[first:] = [
-                (serial, where, {key: values[key] for key in values.keys() - own.keys()})
-                if _under(where, inside)
-                else (serial, where, values)
-                for serial, where, values in self.contributions[first:]
-            ]
+        for _, where, values in self.contributions[bisect(self.contributions, since, key=itemgetter(0)) :]:
+            for key in own if _under(where, inside) else ():
+                values.pop(key, None)
 
     def _start(self, event: Event, record: AgentStart) -> None:
         key = (event.path, event.branch)
@@ -296,6 +294,9 @@ class Journal:
             past.status = "running"
             if record.attempt > 1:
                 past.begin()
+                self.contributions = [
+                    one for one in self.contributions if one[0] <= past.since or not _under(one[1], past.branch)
+                ]
             return
         past = self._latest[key] = Past(self, event, record.agent_name)
         above = event.path.rpartition(".")[0]
