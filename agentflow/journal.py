@@ -5,8 +5,10 @@ taken again, one that waits for what is still not answered goes on waiting, and 
 from its beginning, without saying again what it had said.
 """
 
+from bisect import bisect
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from agentflow.content import Part, ToolCall, ToolResult
@@ -44,11 +46,13 @@ class Past:
         then: What the keys that they wrote were before them, and become as it goes on.
         usage: What models charged for it, those that it directs aside; and for all of it before it began again.
         seconds: How long it took.
+        since: The place in the log where it began.
     """
 
     __slots__ = (
         "_asked", "_escalated", "_journal", "_used", "agent", "branch", "calls", "children", "error", "events",
-        "groups", "iteration", "loop", "path", "questions", "replay", "said", "seconds", "status", "then", "usage",
+        "groups", "iteration", "loop", "path", "questions", "replay", "said", "seconds", "since", "status", "then",
+        "usage",
     )  # fmt: skip
 
     def __init__(self, journal: "Journal", event: Event, agent: str) -> None:
@@ -63,6 +67,7 @@ class Past:
         self.error: RunError | None = None
         self.usage = Usage()
         self.seconds = 0.0
+        self.since = event.serial or 0
         self.children: list[Past] = []
         self.begin()
 
@@ -120,13 +125,12 @@ class Past:
         """
         since = self.groups.get(group, 0)
         inner = [prefix for prefix in self._journal.open_groups() if _under(prefix, branch)]
-        own: dict[str, list[Any]] = {}
-        deeper: dict[str, list[Any]] = {}
+        found: dict[str, list[Any]] = {}
         for serial, where, values in self._journal.contributions:
             if serial > since and _under(where, branch) and not any(_under(where, prefix) for prefix in inner):
                 for key, value in values.items():
-                    (own if where == branch else deeper).setdefault(key, []).append(value)
-        return {**deeper, **own}
+                    found.setdefault(key, []).append(value)
+        return found
 
     def waits_for(self, below: str | None = None) -> list[Question]:
         """What it, and whoever it directs, waits for; `below` a branch: only on that and what is under it."""
@@ -227,7 +231,7 @@ class Journal:
         self.fresh: set[str] = set()
         self.count = 0
         self.tool_calls: Counter[tuple[str, str]] = Counter()
-        self.contributions: list[tuple[int, str, Mapping[str, Any]]] = []
+        self.contributions: list[tuple[int, str, dict[str, Any]]] = []
         self._latest: dict[tuple[str, str], Past] = {}
         self._state: dict[str, Any] = {}
         for event in events:
@@ -259,7 +263,7 @@ class Journal:
         if past is None:
             return
         if event.actions is not None and event.actions.contributions:
-            self.contributions.append((event.serial or 0, event.branch, event.actions.contributions))
+            self.contributions.append((event.serial or 0, event.branch, dict(event.actions.contributions)))
         if event.usage is not None:
             past.usage = past.usage + event.usage
         if isinstance(record, AgentComplete):
@@ -269,11 +273,19 @@ class Journal:
         elif isinstance(record, ScatterStart):
             past.groups[record.agent_name] = event.serial or 0
         elif isinstance(record, GatherComplete):
-            past.groups.pop(record.agent_name, None)
+            self._folded(past, record.agent_name, event)
             lasts = {child.branch.rpartition(".")[2]: child for child in past.children}
             past.said = tuple(lasts[name].outcome() for name in record.outcomes if name in lasts)
         elif record is None and event.author != "user":
             self._said(past, event)
+
+    def _folded(self, past: Past, group: str, event: Event) -> None:
+        """A group has ended: what it has folded, and says itself now, its branches no longer say."""
+        since, inside = past.groups.pop(group, 0), f"{past.branch}.{group}".lstrip(".")
+        own = event.actions.contributions if event.actions is not None else {}
+        for _, where, values in self.contributions[bisect(self.contributions, since, key=itemgetter(0)) :]:
+            for key in own if _under(where, inside) else ():
+                values.pop(key, None)
 
     def _start(self, event: Event, record: AgentStart) -> None:
         key = (event.path, event.branch)
@@ -282,6 +294,9 @@ class Journal:
             past.status = "running"
             if record.attempt > 1:
                 past.begin()
+                self.contributions = [
+                    one for one in self.contributions if one[0] <= past.since or not _under(one[1], past.branch)
+                ]
             return
         past = self._latest[key] = Past(self, event, record.agent_name)
         above = event.path.rpartition(".")[0]

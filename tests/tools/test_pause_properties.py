@@ -174,6 +174,35 @@ async def test_a_caller_that_paused_in_a_loop_makes_all_its_calls_in_each_iterat
     await check(Shape("loop", (Shape("agent_tool", (Shape("ask"), Shape("vote"))),), 2), set)
 
 
+@pytest.mark.parametrize(
+    "turns",
+    [
+        (Shape("agent_tool", (Shape("par", (Shape("vote"),)), Shape("ask"))),),
+        (Shape("agent_tool", (Shape("vote"),)), Shape("vote"), Shape("ask")),
+        (Shape("par", (Shape("vote"), Shape("vote"))), Shape("vote"), Shape("ask")),
+    ],
+    ids=["a tool's group", "a tool and the line", "a group and the line"],
+)
+async def test_votes_from_before_a_pause_count_once_each(turns: tuple[Shape, ...]) -> None:
+    await check(Shape("par", (Shape("seq", turns),)), set)
+
+
+async def test_a_vote_of_an_attempt_that_failed_before_a_pause_doesnt_count() -> None:
+    tries: list[str] = []
+
+    async def turn(ctx: InvocationContext) -> None:
+        tries.append("failed" if not tries else "went well")
+        ctx.state["votes"] = tries[-1:]
+        await ctx.emit(ctx.text("voted"))
+        if len(tries) == 1:
+            raise OSError("once")
+        await ctx.request_input("sure?")
+
+    voters = ParallelAgent("voters", [FunctionAgent("voter", turn, retry=2)], on_conflict={"votes": operator.add})
+    _, state, _ = await play(voters, set)
+    assert state["votes"] == ["went well"]
+
+
 @settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=60)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @given(shape=shapes, data=st.data())
