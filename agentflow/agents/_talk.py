@@ -72,6 +72,9 @@ class Talk:
 
     async def _go_on(self, past: Past) -> bool:
         """The turn was paused: do what it waited for; gives whether the model is to be asked."""
+        answers = [event for event in past.events if event.finish_reason is not None]
+        self.steps = len(answers)
+        self.calls = sum(type(part) is ToolCall for event in answers for part in event.parts)
         called = await resume_calls(self.ctx, self.tools, hooks=self.agent._hooks, limit=self.agent.tool_concurrency)
         more = called is None or not (called.parts or called.waiting) or await self._have_called(called)
         results = [event for event in past.events if any(type(part) is ToolResult for part in event.parts)]

@@ -5,6 +5,7 @@ import pytest
 
 from agentflow import (
     InMemorySessionService,
+    LimitExceeded,
     LlmAgent,
     LoopAgent,
     ParallelAgent,
@@ -305,6 +306,18 @@ async def test_an_agent_alone_pauses_and_its_output_key_is_not_written() -> None
     assert paused.session.state == {}
     ended = await answer(root, store, {paused.run.result.pending[0].id: True})
     assert ended.session.state == {"answer": "done"}
+
+
+@pytest.mark.parametrize(("setting", "asked_twice"), [("max_steps", True), ("max_tool_calls", False)])
+async def test_limits_of_a_turn_count_what_came_before_a_pause(setting: str, asked_twice: bool) -> None:
+    model = ScriptedModel(*[ToolCall(str(n), "pay", {"amount": n}) for n in range(3)])
+    root = LlmAgent("a", model=model, tools=[pay], max_steps=None).clone(**{setting: 2})
+    store = InMemorySessionService()
+    paused = await play(root, sessions=store, app_name="app")
+    paused = await answer(root, store, {paused.run.result.pending[0].id: True})
+    with pytest.raises(LimitExceeded, match=setting):
+        await answer(root, store, {paused.run.result.pending[0].id: True})
+    assert len(model.requests) == (2 if asked_twice else 3)
 
 
 async def test_several_questions_are_answered_one_by_one_and_out_of_order() -> None:
