@@ -122,6 +122,15 @@ class Terminal:
             while self._read(time.monotonic() + 0.5):
                 pass
 
+    def ends_within(self, seconds: float) -> bool:
+        """Read on; whether that was the end."""
+        deadline = time.monotonic() + seconds
+        while self._read(deadline):
+            pass
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(max(0.1, deadline - time.monotonic()))
+        return self.process.returncode is not None
+
     def finish(self) -> int:
         """Read to the end; gives the exit code."""
         deadline = time.monotonic() + PATIENCE

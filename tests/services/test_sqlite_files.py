@@ -153,10 +153,11 @@ async def test_a_file_that_may_not_be_written_says_so(new_store) -> None:
         await filled(store)
         path = store.path
     code = (
-        "import os, sys, anyio, agentflow.services._sqlite\n"
+        "import os, sys, anyio\n"
         "from agentflow import *\n"
-        "os.setgid(65534); os.setuid(65534)\n"
         "async def main():\n"
+        "    async with SQLiteStore(sys.argv[1] + '.other') as store: await store.check()\n"
+        "    os.setgid(65534); os.setuid(65534)\n"  # all is imported: from now on it may be out of reach
         "    async with SQLiteStore(sys.argv[1]) as store:\n"
         "        key = SessionKey('app', 'ada', 's1')\n"
         "        try: print((await store.sessions.get(key)).version)\n"
