@@ -156,7 +156,10 @@ async def test_a_file_that_may_not_be_written_says_so(new_store) -> None:
         "import os, sys, anyio\n"
         "from agentflow import *\n"
         "async def main():\n"
-        "    async with SQLiteStore(sys.argv[1] + '.other') as store: await store.check()\n"
+        "    async with SQLiteStore(sys.argv[1] + '.other') as store:\n"
+        "        session = await store.sessions.create('app', 'ada')\n"
+        "        await store.sessions.append(session.key, [Event(id='x')])\n"
+        "        await store.sessions.get(session.key)\n"
         "    os.setgid(65534); os.setuid(65534)\n"  # all is imported: from now on it may be out of reach
         "    async with SQLiteStore(sys.argv[1]) as store:\n"
         "        key = SessionKey('app', 'ada', 's1')\n"
