@@ -131,6 +131,7 @@ class Invocation:
         self.limits = limits
         self.spent = Spent()
         self.lookahead = lookahead
+        self._slack = lookahead + SLACK
         self.stream = stream
         self.max_event_bytes = max_event_bytes
         self._plain_chars = max_event_bytes // 6 - 1024
@@ -216,11 +217,12 @@ class Invocation:
                     "(Runner's max_event_bytes). Save large things as artifacts"
                 )
 
-    async def commit(self, place: Place, event: Event, *, push: bool = True) -> None:
+    def commit(self, place: Place, event: Event, *, push: bool = True) -> Awaitable[None] | None:
         """Check and commit one event, and with it the ends of what was cancelled; publish its state; hand it over.
 
-        Several branches may be in here at once; what they commit is published and handed over in the order of the log,
-        which is that in which they came.
+        Gives what is to be awaited for that, or `None` if it is done: in a store that answers at once. Several branches
+        may be in here at once; what they commit is published and handed over in the order of the log, which is that in
+        which they came.
 
         Raises:
             StateConflict: A sibling branch wrote one of its keys. Nothing was stored.
@@ -236,26 +238,26 @@ class Invocation:
                 raise self.out_of("events", place, event.path)
             spent.events += 1
         if self._deferred or self._taking:
-            await self._commit_with_deferred(_Row(place, event, temp, push))
-            return
+            return self._commit_with_deferred(_Row(place, event, temp, push))
+        if self._asked != self._answered or not self.sessions.append_now(self.key, event):
+            return self._commit(_Row(place, event, temp, push))
+        if actions is not None:
+            self._publish(actions, temp)
+        if self._note is not None:
+            self._note(event)
+        if push and self.channel.reading:
+            self.channel.push(event, place.flow)
+        return None
+
+    async def _commit(self, row: _Row) -> None:
+        """Commit an event in a store that may wait."""
         turn = self._asked = self._asked + 1
         try:
-            await self.sessions.append(self.key, (event,))
+            await self.sessions.append(self.key, (row.event,))
         except BaseException:
             self._answer(turn, [])
             raise
-        if turn == self._answered + 1:  # always, in a store that answers at once
-            self._answered = turn
-            if actions is not None:
-                self._publish(actions, temp)
-            if self._note is not None:
-                self._note(event)
-            if push and self.channel.reading:
-                self.channel.push(event, place.flow)
-            if self._early:
-                self._answer_early()
-        else:
-            await self._answer_in_turn(turn, [_Row(place, event, temp, push)])
+        await self._answer_in_turn(turn, [row])
 
     def charge(self, usage: Usage, place: Place, path: str) -> None:
         """Charge the run.
@@ -271,11 +273,11 @@ class Invocation:
         if over is not None:
             raise self.out_of(over, place, path)
 
-    async def read(self, flow: Flow, ahead: int, timers: tuple[Timer, ...]) -> None:
-        """Wait until the reader is at most `ahead` events behind; meanwhile the clocks of `timers` stand still."""
-        if not timers:
-            await self.channel.taken(flow, ahead)
-            return
+    def read(self, flow: Flow, ahead: int, timers: tuple[Timer, ...]) -> Awaitable[None]:
+        """To be awaited: the reader is at most `ahead` events behind; meanwhile the clocks of `timers` stand still."""
+        return self._read_untimed(flow, ahead, timers) if timers else self.channel.taken(flow, ahead)
+
+    async def _read_untimed(self, flow: Flow, ahead: int, timers: tuple[Timer, ...]) -> None:
         for timer in timers:
             timer.pause()
         try:
@@ -284,23 +286,42 @@ class Invocation:
             for timer in timers:
                 timer.resume()
 
-    async def tell(self, event: Event, ctx: Any, place: Place, timers: tuple[Timer, ...], wait: bool = True) -> None:
-        """Commit and hand over a lifecycle event. Waits only when the reader is more than `SLACK` events behind."""
-        if self.on_event is None:
-            await self.commit(place, event)
-        else:
-            told, event = event, await self.on_event(ctx, event)
-            try:
-                await self.commit(place, event)
-            finally:
-                told.__dict__["serial"] = event.serial  # who tells asks whether it is stored, though it was replaced
+    def tell(
+        self, event: Event, ctx: Any, place: Place, timers: tuple[Timer, ...], wait: bool = True
+    ) -> Awaitable[None] | None:
+        """Commit and hand over a lifecycle event. Waits only when the reader is more than `SLACK` events behind.
+
+        Gives what is to be awaited for that, or `None` if it is done.
+        """
+        committing = self.commit(place, event) if self.on_event is None else self._show(event, ctx, place)
+        if committing is not None:
+            return self._tell(committing, place, timers, wait)
+        flow = place.flow
+        if not wait or self.stopping:
+            return None
+        if not self.channel.reading:
+            return checkpoint()
+        return self.read(flow, self._slack, timers) if flow.sent - self._slack > flow.taken else None
+
+    async def _tell(self, committing: Awaitable[None], place: Place, timers: tuple[Timer, ...], wait: bool) -> None:
+        await committing
         if not wait or self.stopping:
             return
-        flow = place.flow
         if not self.channel.reading:
             await checkpoint()
-        elif flow.sent - self.lookahead - SLACK > flow.taken:
-            await self.read(flow, self.lookahead + SLACK, timers)
+        elif place.flow.sent - self._slack > place.flow.taken:
+            await self.read(place.flow, self._slack, timers)
+
+    async def _show(self, told: Event, ctx: Any, place: Place) -> None:
+        """Commit a lifecycle event, or what plugins make of it."""
+        assert self.on_event is not None
+        event = await self.on_event(ctx, told)
+        try:
+            committing = self.commit(place, event)
+            if committing is not None:
+                await committing
+        finally:
+            told.__dict__["serial"] = event.serial  # who tells asks whether it is stored, though it was replaced
 
     def defer(self, ctx: Any, place: Place, make: Callable[[], Event]) -> None:
         """Have the terminal event of something cancelled made and committed with whatever is committed next."""

@@ -279,7 +279,9 @@ class Turn(ABC):
 
     async def tell(self, record: Lifecycle, *, wait: bool = True, actions: Actions | None = None) -> None:
         """Emit a lifecycle event of this turn."""
-        await self._run.tell(self.lifecycle(record, actions), self, self._place, self._timers, wait)
+        telling = self._run.tell(self.lifecycle(record, actions), self, self._place, self._timers, wait)
+        if telling is not None:
+            await telling
 
     def cancelled_end(self) -> Event:
         """The terminal event of this turn, which was cancelled."""
@@ -291,11 +293,11 @@ class Turn(ABC):
         self._run.defer(self, self._place, lambda: self.lifecycle(make()))
 
 
-async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = None) -> Outcome:
+async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = None) -> None:
     """Let the agent of `ctx` take its turn.
 
     A turn whose start was stored has exactly one terminal event, stored too. That of a cancelled turn is stored with
-    whatever the run stores next, so that cancelling waits for nobody.
+    whatever the run stores next, so that cancelling waits for nobody. What came of it: `outcome_of(ctx, None)`.
 
     Args:
         ctx: Made for this turn.
@@ -315,7 +317,9 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
     begin = ctx.lifecycle(start)
     end: Event | None = None
     try:
-        await run.tell(begin, ctx, ctx._place, ctx._timers)
+        telling = run.tell(begin, ctx, ctx._place, ctx._timers)
+        if telling is not None:
+            await telling
         if ctx._hears:
             await ctx.hear()
         if run.scheduler is not None:
@@ -330,7 +334,9 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
         pending = ctx._state.take_pending() if ctx._state is not None else None
         actions = with_pending(pending, None) if pending is not None else None
         end = ctx.lifecycle(_end_record(ctx, start, "ok", None), actions)
-        await run.tell(end, ctx, ctx._place, ctx._timers)
+        telling = run.tell(end, ctx, ctx._place, ctx._timers)
+        if telling is not None:
+            await telling
     except Exception as error:
         await _fail(ctx, start, error, begin)  # noqa: ASYNC120 - shielded
         raise
@@ -360,7 +366,6 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
         raise
     ctx.status = "ok"
     _leave(ctx, None)
-    return outcome_of(ctx, None)
 
 
 def outcome_of(ctx: Turn, error: BaseException | None, pending: tuple[Question, ...] = ()) -> Outcome:
@@ -410,10 +415,9 @@ def _end_record(
     took = ctx._stopped - ctx.began
     kind = AgentParallelComplete if isinstance(start, AgentParallelStart) else AgentComplete
     record = kind(ctx.agent.name, status, int(took * 1e6) / 1000, ctx._attempts)
-    if said is not None:
-        record.result_summary = summary(
-            said.text if isinstance(said, Event) else " / ".join(outcome.text for outcome in said[:10])
-        )
+    if said is not None:  # `isinstance` of a pydantic model costs more than all the rest here
+        words = " / ".join(outcome.text for outcome in said[:10]) if type(said) is tuple else said.text
+        record.result_summary = summary(words)
     if error is not None:
         record.error = error_info(error)
     if status == "cancelled":
@@ -428,7 +432,9 @@ async def _tell_failure(ctx: Turn, record: AgentComplete) -> None:
     event = ctx.lifecycle(record)
     with anyio.move_on_after(_GRACE, shield=True):  # or a cancellation would hide the failure
         try:
-            await ctx._run.tell(event, ctx, ctx._place, ctx._timers, wait=False)
+            telling = ctx._run.tell(event, ctx, ctx._place, ctx._timers, wait=False)
+            if telling is not None:
+                await telling
         except Exception:
             logger.exception("the end of agent %r could not be stored yet", ctx.path)
     if event.serial is None:

@@ -9,7 +9,7 @@ import anyio
 
 from agentflow._reach import Reach
 from agentflow._streams import Channel, Watched
-from agentflow._turn import Turn, take_turn
+from agentflow._turn import Turn, outcome_of, take_turn
 from agentflow.content import UserContent
 from agentflow.events import AgentStart, Event
 from agentflow.questions import Paused
@@ -46,7 +46,10 @@ class Watching(Reach):
 
         async def work() -> None:
             try:
-                watched.outcome = self.recall(ctx, start) or await take_turn(ctx, start)
+                watched.outcome = self.recall(ctx, start)
+                if watched.outcome is None:
+                    await take_turn(ctx, start)
+                    watched.outcome = outcome_of(ctx, None)
                 watched.error = watched.outcome.error
             except (Exception, Paused) as error:
                 watched.error = error

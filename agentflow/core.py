@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint
 from agentflow._generators import short
 from agentflow._invocation import with_pending
 from agentflow._tree import Node, check_name
-from agentflow._turn import Turn, take_turn
+from agentflow._turn import Turn, outcome_of, take_turn
 from agentflow._watching import Watching
 from agentflow.content import Part, Text, ToolCall, ToolResult, UserContent, as_parts, clean_text
 from agentflow.errors import ConfigError, ContextEnded, InvalidEvent
@@ -376,7 +376,9 @@ class InvocationContext(Watching):
         if self._is_plain(event):  # nearly all events are: all the rest is for the others
             self._made = None
             if not event.__dict__["partial"]:
-                await run.commit(self._place, event)
+                committing = run.commit(self._place, event)
+                if committing is not None:
+                    await committing
                 self._said = event
             elif run.channel.reading:
                 run.channel.push(event, self._place.flow)
@@ -387,8 +389,7 @@ class InvocationContext(Watching):
             if not run.channel.reading or run.stopping:
                 await checkpoint()
             elif flow.sent - run.lookahead > flow.taken:
-                timers = origin._timers
-                await (run.read(flow, run.lookahead, timers) if timers else run.channel.taken(flow, run.lookahead))
+                await run.read(flow, run.lookahead, origin._timers)
         if run.scheduler is not None:
             await run.scheduler.point(self.path, "go on")
 
@@ -446,7 +447,9 @@ class InvocationContext(Watching):
             actions = fields["actions"]
             loops = origin.loops_to_end(actions.escalate) if actions is not None and actions.escalate else ()
             if not fields["partial"]:
-                await run.commit(place, event)
+                committing = run.commit(place, event)
+                if committing is not None:
+                    await committing
                 told.__dict__["serial"] = event.serial  # who emits asks whether it is stored, though it was replaced
         except BaseException:
             if pending is not None and self._state is not None and event.serial is None:
@@ -490,11 +493,12 @@ class InvocationContext(Watching):
             return known
         self._active += 1
         try:
-            return await take_turn(ctx, start)
+            await take_turn(ctx, start)
         finally:
             self._active -= 1
             if self._loop is not None:
                 self.join_loops()
+        return outcome_of(ctx, None)
 
     async def flush(self) -> None:
         """Publish pending state writes now, in an event that has nothing else."""

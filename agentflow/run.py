@@ -11,7 +11,7 @@ import anyio
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from agentflow._invocation import Invocation
-from agentflow._streams import Channel, Loop
+from agentflow._streams import Channel, Loop, Signal
 from agentflow.content import clean_text
 from agentflow.core import InvocationContext
 from agentflow.errors import ConfigError
@@ -56,13 +56,20 @@ class RunResult:
 class Live:
     """One run as its Runner knows it. It outlives the handle and never refers to it."""
 
-    def __init__(self, invocation: Invocation, loop: Loop, policy: OnConsumerGone, teardown_timeout: float) -> None:
+    def __init__(
+        self,
+        invocation: Invocation,
+        loop: Loop,
+        scope: anyio.CancelScope,
+        policy: OnConsumerGone,
+        teardown_timeout: float,
+    ) -> None:
         self.invocation = invocation
         self.loop = loop
         self.policy = policy
         self.teardown_timeout = teardown_timeout
-        self.scope = anyio.CancelScope()
-        self.done = anyio.Event()
+        self.scope = scope
+        self.done = Signal(loop.new_ticket)
         self.status: RunStatus = "running"
         self.error: BaseException | None = None
         self.error_seen = False

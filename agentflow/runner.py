@@ -17,7 +17,7 @@ from agentflow._busy import OnBusy, SessionTurns, inside, turns_in
 from agentflow._hooks import Hooks, call_hook, plugin_name
 from agentflow._invocation import Invocation, Place, Scheduler
 from agentflow._resources import Resources
-from agentflow._streams import Channel, Loop, running_loop
+from agentflow._streams import Channel, Loop, new_scope, running_loop
 from agentflow._sync import SyncRun
 from agentflow._turn import Services, as_event, take_turn
 from agentflow.content import Part, ToolResult, UserContent, as_parts
@@ -400,7 +400,7 @@ class Runner:
         run.state = state
         if journal is not None:
             run.go_on(journal)
-        live = Live(run, loop, policy, self.teardown_timeout)
+        live = Live(run, loop, new_scope(self._running_group()), policy, self.teardown_timeout)
         if run.tracing is not None:
             live.span = run.tracing.start_run(self.app_name, run.id, key.session_id, key.user_id)
         return live
@@ -458,7 +458,9 @@ class Runner:
             if run.journal is None:
                 run.user_content = event.parts
             run.spent.events -= 1
-            await run.commit(root._place, event, push=False)
+            committing = run.commit(root._place, event, push=False)
+            if committing is not None:
+                await committing
         reply = await hooks.first("before_run", root) if hooks.plugins else None
         if reply is not None:
             await root.emit(as_event(root, reply, "before_run"))

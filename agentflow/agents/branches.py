@@ -16,7 +16,7 @@ from anyio.lowlevel import checkpoint
 from opentelemetry.trace import SpanContext
 
 from agentflow._invocation import Watcher, summary
-from agentflow._streams import Ticket
+from agentflow._streams import Ticket, new_scope
 from agentflow._turn import outcome_of, take_turn
 from agentflow.content import UserContent
 from agentflow.core import Agent, InvocationContext
@@ -163,7 +163,9 @@ class Branches:
         directing: Exception | None = None
         try:
             if ctx._past is None or self.name not in ctx._past.groups:  # else it has been open since before a pause
-                await run.tell(opened, ctx, ctx._place, ctx._timers)
+                telling = run.tell(opened, ctx, ctx._place, ctx._timers)
+                if telling is not None:
+                    await telling
             self._began, self._began_ns = run.now(), time.time_ns()
             self._context = copy_context()
             async with anyio.create_task_group() as self._tasks:
@@ -180,7 +182,9 @@ class Branches:
             actions = self.fold()
             ctx._said, ctx._links = self.results(), self._spans()
             closed = ctx.lifecycle(self._gather(ctx._said, hidden=not self.failed), actions)
-            await run.tell(closed, ctx, ctx._place, ctx._timers, wait=not self.failed)
+            telling = run.tell(closed, ctx, ctx._place, ctx._timers, wait=not self.failed)
+            if telling is not None:
+                await telling
         except BaseException as error:  # noqa: ASYNC103 - raised, or what the block had raised before
             # Cancelled from outside, or the store failed: how the group ended is told with the cancelled turns.
             pause = pause_in(error) if directing is None and not self.failed else None
@@ -296,10 +300,10 @@ class Branches:
         """In a copy of the group's context, not that of the branch that made room."""
         if self.group.reason:
             return
+        assert self._context is not None and self._tasks is not None
         self._running += 1
         if self._scoped:
-            branch.scope = anyio.CancelScope()
-        assert self._context is not None and self._tasks is not None
+            branch.scope = new_scope(self._tasks)
         self._context.run(
             partial(self._tasks.start_soon, self._run_branch, branch, name=f"{self.ctx.path}.{branch.name}")
         )
@@ -320,12 +324,13 @@ class Branches:
                 recalled = self._recall(branch, ctx, start)
                 if recalled is not None:
                     outcome = recalled
-                elif branch.scope is None:
-                    outcome = await take_turn(ctx, start, timeout=branch.timeout)
                 else:
-                    with branch.scope:
+                    if branch.scope is None:
                         await take_turn(ctx, start, timeout=branch.timeout)
-                    branch.lost = self.settled and ctx.status != "ok"
+                    else:
+                        with branch.scope:
+                            await take_turn(ctx, start, timeout=branch.timeout)
+                        branch.lost = self.settled and ctx.status != "ok"
                     outcome = outcome_of(ctx, None)
             except Exception as error:
                 outcome = outcome_of(ctx, error)
