@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
@@ -99,6 +99,14 @@ class _Row:
 class Invocation:
     """One run of one tree."""
 
+    __slots__ = (
+        "_answered", "_asked", "_deferred", "_early", "_histories", "_history", "_lock", "_meanwhile", "_note",
+        "_plain_chars", "_rng", "_seed", "_slack", "_taking", "active", "cancelled", "channel", "direct", "ends", "id",
+        "journal", "key", "limits", "lookahead", "max_event_bytes", "new_id", "now", "on_event", "outcomes", "paid",
+        "reason", "scheduler", "sessions", "spent", "state", "stopping", "stream", "time", "tool_calls", "tracing",
+        "usage", "user_content", "visibility",
+    )  # fmt: skip
+
     def __init__(
         self,
         *,
@@ -140,7 +148,7 @@ class Invocation:
         self._rng: random.Random | None = None
         self.tracing = tracing
         self.scheduler = scheduler
-        self.tool_calls: Counter[tuple[str, str]] = Counter()  # by path and branch: they number lines
+        self.tool_calls: defaultdict[tuple[str, str], int] = defaultdict(int)  # by path and branch: they number lines
         self.journal: Journal | None = None  # of a run that goes on after a pause: what it had done
         self.on_event = on_event
         self.direct = on_event is None and scheduler is None  # what is emitted goes straight into the log
@@ -181,7 +189,7 @@ class Invocation:
         """Be the run that this is the journal of."""
         self.journal, self.user_content, self.direct = journal, journal.user_content, False
         self.new_id = (f"{self.id}-{n}" for n in count(journal.count + 1)).__next__
-        self.tool_calls = journal.tool_calls.copy()
+        self.tool_calls = defaultdict(int, journal.tool_calls)
 
     @property
     def has_deferred(self) -> bool:

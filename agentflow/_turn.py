@@ -416,7 +416,7 @@ def _end_record(
     kind = AgentParallelComplete if isinstance(start, AgentParallelStart) else AgentComplete
     record = kind(ctx.agent.name, status, int(took * 1e6) / 1000, ctx._attempts)
     if said is not None:  # `isinstance` of a pydantic model costs more than all the rest here
-        words = " / ".join(outcome.text for outcome in said[:10]) if type(said) is tuple else said.text
+        words = " / ".join(outcome.text for outcome in said[:10]) if isinstance(said, tuple) else said.text
         record.result_summary = summary(words)
     if error is not None:
         record.error = error_info(error)

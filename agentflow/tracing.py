@@ -148,7 +148,7 @@ def setup(
 
 
 def _installed() -> bool:
-    return not isinstance(trace.get_tracer_provider(), (trace.ProxyTracerProvider, trace.NoOpTracerProvider))
+    return type(trace.get_tracer_provider()) not in (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
 
 
 def _disabled() -> bool:
@@ -162,9 +162,8 @@ def enabled() -> bool:
 
 def metering() -> bool:
     """Whether somebody has installed a meter provider, and `OTEL_SDK_DISABLED` doesn't turn it off."""
-    provider = metrics.get_meter_provider()
-    none = isinstance(provider, metrics.NoOpMeterProvider) or type(provider).__name__ == "_ProxyMeterProvider"
-    return not none and not _disabled()
+    kind = type(metrics.get_meter_provider())
+    return kind is not metrics.NoOpMeterProvider and kind.__name__ != "_ProxyMeterProvider" and not _disabled()
 
 
 class Tracing:

@@ -89,8 +89,9 @@ class InMemorySessionService(SessionService):
         self._check_free(key)
         now = self._time()
         record = self._records[key] = _Record({}, {}, now, self._next_change())
-        self._apply(key, record, initial, ())
-        record.initial = deepcopy(record.state) if initial else {}
+        if initial:
+            self._apply(key, record, initial, ())
+            record.initial = deepcopy(record.state)
         return Session(**self._info(key, record))
 
     async def get(
@@ -211,7 +212,7 @@ class InMemorySessionService(SessionService):
             "created_at": record.created_at,
             "updated_at": record.updated_at,
             "title": record.title,
-            "initial": deepcopy(record.initial),
+            "initial": deepcopy(record.initial) if record.initial else {},
             "changed": record.changed,
         }
 
@@ -245,10 +246,12 @@ class InMemorySessionService(SessionService):
 
     def _state(self, key: SessionKey, record: _Record) -> dict[str, Any]:
         state = deepcopy(record.state) if record.state else {}
-        for name, value in self._app_state.get(key.app_name, {}).items():
-            state[APP_STATE + name] = deepcopy(value)
-        for name, value in self._user_state.get((key.app_name, key.user_id), {}).items():
-            state[USER_STATE + name] = deepcopy(value)
+        if self._app_state:
+            for name, value in self._app_state.get(key.app_name, {}).items():
+                state[APP_STATE + name] = deepcopy(value)
+        if self._user_state:
+            for name, value in self._user_state.get((key.app_name, key.user_id), {}).items():
+                state[USER_STATE + name] = deepcopy(value)
         return state
 
 
