@@ -101,7 +101,7 @@ class Invocation:
 
     __slots__ = (
         "_answered", "_asked", "_deferred", "_early", "_histories", "_history", "_lock", "_meanwhile", "_note",
-        "_plain_chars", "_rng", "_seed", "_slack", "_taking", "active", "cancelled", "channel", "direct", "ends", "id",
+        "_plain_chars", "_push", "_rng", "_seed", "_slack", "_taking", "active", "cancelled", "channel", "direct", "ends", "id",
         "journal", "key", "limits", "lookahead", "max_event_bytes", "new_id", "now", "on_event", "outcomes", "paid",
         "reason", "scheduler", "sessions", "spent", "state", "stopping", "stream", "time", "tool_calls", "tracing",
         "usage", "user_content", "visibility",
@@ -133,6 +133,7 @@ class Invocation:
         self.key = key
         self.sessions = sessions
         self.channel = channel
+        self._push = channel.push
         self.now = loop.now
         self.cancelled = loop.cancelled
         self.time = time
@@ -253,8 +254,8 @@ class Invocation:
             self._publish(actions, temp)
         if self._note is not None:
             self._note(event)
-        if push and self.channel.reading:
-            self.channel.push(event, place.flow)
+        if push:
+            self._push(event, place.flow)
         return None
 
     async def _commit(self, row: _Row) -> None:
@@ -294,38 +295,36 @@ class Invocation:
             for timer in timers:
                 timer.resume()
 
-    def tell(
-        self, event: Event, ctx: Any, place: Place, timers: tuple[Timer, ...], wait: bool = True
-    ) -> Awaitable[None] | None:
+    def tell(self, event: Event, ctx: Any, wait: bool = True) -> Awaitable[None] | None:
         """Commit and hand over a lifecycle event. Waits only when the reader is more than `SLACK` events behind.
 
         Gives what is to be awaited for that, or `None` if it is done.
         """
-        committing = self.commit(place, event) if self.on_event is None else self._show(event, ctx, place)
+        place: Place = ctx._place
+        committing = self.commit(place, event) if self.on_event is None else self._show(event, ctx)
         if committing is not None:
-            return self._tell(committing, place, timers, wait)
+            return self._tell(committing, ctx, wait)
         flow = place.flow
-        if not wait or self.stopping:
+        if flow.sent - self._slack <= flow.taken and self.channel.reading or not wait or self.stopping:
             return None
-        if not self.channel.reading:
-            return checkpoint()
-        return self.read(flow, self._slack, timers) if flow.sent - self._slack > flow.taken else None
+        return self.read(flow, self._slack, ctx._timers) if self.channel.reading else checkpoint()
 
-    async def _tell(self, committing: Awaitable[None], place: Place, timers: tuple[Timer, ...], wait: bool) -> None:
+    async def _tell(self, committing: Awaitable[None], ctx: Any, wait: bool) -> None:
         await committing
+        flow = ctx._place.flow
         if not wait or self.stopping:
             return
         if not self.channel.reading:
             await checkpoint()
-        elif place.flow.sent - self._slack > place.flow.taken:
-            await self.read(place.flow, self._slack, timers)
+        elif flow.sent - self._slack > flow.taken:
+            await self.read(flow, self._slack, ctx._timers)
 
-    async def _show(self, told: Event, ctx: Any, place: Place) -> None:
+    async def _show(self, told: Event, ctx: Any) -> None:
         """Commit a lifecycle event, or what plugins make of it."""
         assert self.on_event is not None
         event = await self.on_event(ctx, told)
         try:
-            committing = self.commit(place, event)
+            committing = self.commit(ctx._place, event)
             if committing is not None:
                 await committing
         finally:
@@ -404,8 +403,8 @@ class Invocation:
                     self._publish(row.event.actions, row.temp)
                 if self._note is not None:
                     self._note(row.event)
-                if row.push and self.channel.reading:
-                    self.channel.push(row.event, row.place.flow)
+                if row.push:
+                    self._push(row.event, row.place.flow)
             if ticket is not None and not ticket.done():
                 ticket.set_result(None)
 

@@ -43,7 +43,7 @@ class Reach(Turn):
         event.__dict__["author"] = "user"
         run.clean(event, self.path)
         self._content = event.parts
-        telling = run.tell(event, self, self._place, self._timers)
+        telling = run.tell(event, self)
         if telling is not None:
             await telling
 

@@ -189,10 +189,13 @@ class Channel:
         self._reader: Ticket | None = None
 
     def push(self, event: Event, flow: Flow) -> None:
-        """Hand `event` over without waiting."""
+        """Hand `event` over without waiting; if nobody reads, drop it."""
+        if not self.reading:
+            return
         flow.sent += 1
-        self.queue.append(event)
-        self.queue.append(flow)
+        queue = self.queue
+        queue.append(event)
+        queue.append(flow)
         reader = self._reader
         if reader is not None and not reader.done():
             reader.set_result(None)

@@ -279,7 +279,7 @@ class Turn(ABC):
 
     async def tell(self, record: Lifecycle, *, wait: bool = True, actions: Actions | None = None) -> None:
         """Emit a lifecycle event of this turn."""
-        telling = self._run.tell(self.lifecycle(record, actions), self, self._place, self._timers, wait)
+        telling = self._run.tell(self.lifecycle(record, actions), self, wait)
         if telling is not None:
             await telling
 
@@ -317,7 +317,7 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
     begin = ctx.lifecycle(start)
     end: Event | None = None
     try:
-        telling = run.tell(begin, ctx, ctx._place, ctx._timers)
+        telling = run.tell(begin, ctx)
         if telling is not None:
             await telling
         if ctx._hears:
@@ -334,7 +334,7 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
         pending = ctx._state.take_pending() if ctx._state is not None else None
         actions = with_pending(pending, None) if pending is not None else None
         end = ctx.lifecycle(_end_record(ctx, start, "ok", None), actions)
-        telling = run.tell(end, ctx, ctx._place, ctx._timers)
+        telling = run.tell(end, ctx)
         if telling is not None:
             await telling
     except Exception as error:
@@ -432,7 +432,7 @@ async def _tell_failure(ctx: Turn, record: AgentComplete) -> None:
     event = ctx.lifecycle(record)
     with anyio.move_on_after(_GRACE, shield=True):  # or a cancellation would hide the failure
         try:
-            telling = ctx._run.tell(event, ctx, ctx._place, ctx._timers, wait=False)
+            telling = ctx._run.tell(event, ctx, wait=False)
             if telling is not None:
                 await telling
         except Exception:
@@ -499,7 +499,7 @@ def _work(ctx: Turn, start: AgentStart, timeout: float | None) -> Coroutine[Any,
         return _in_time(ctx, start, limit)
     if agent.retry is not None:
         return _tries(ctx, start, agent.retry)
-    if plugins.before_agent or plugins.after_agent or agent.before_agent or agent.after_agent:
+    if plugins.plugins or agent.before_agent or agent.after_agent:
         return _body(ctx)
     work = agent.run(ctx)
     return work if type(work) is CoroutineType else drive(ctx.emit, ctx.path, work)

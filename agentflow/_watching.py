@@ -21,8 +21,17 @@ class Watching(Reach):
     __slots__ = ()
 
     @abstractmethod
-    async def _prepare(self, child: Any, message: UserContent) -> tuple[Turn, AgentStart]:
-        """Make a context for a child's turn."""
+    @abstractmethod
+    async def flush(self) -> None:
+        """Publish pending state writes."""
+
+    @abstractmethod
+    def _check_child(self, child: Any) -> None:
+        """Whether it can be run."""
+
+    @abstractmethod
+    def _prepare(self, child: Any, message: UserContent) -> tuple[Turn, AgentStart]:
+        """Make a context for a child's turn, and what tells of its start."""
 
     @asynccontextmanager
     async def open(self, child: Any, *, message: UserContent = None) -> AsyncGenerator[Watched]:
@@ -38,7 +47,9 @@ class Watching(Reach):
         Raises:
             Exception: What the child raised, at the next step of the iteration or on leaving the block.
         """
-        ctx, start = await self._prepare(child, message)
+        self._check_child(child)
+        await self.flush()
+        ctx, start = self._prepare(child, message)
         channel = Channel(self._run.channel.new_ticket)
         watched = ctx._watch = Watched(channel)
         if self._origins is None:

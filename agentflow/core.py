@@ -380,7 +380,7 @@ class InvocationContext(Watching):
                 if committing is not None:
                     await committing
                 self._said = event
-            elif run.channel.reading:
+            else:
                 run.channel.push(event, self._place.flow)
         else:
             origin = await self._emit(event)
@@ -458,8 +458,7 @@ class InvocationContext(Watching):
                 origin.drop(event)
             raise
         if fields["partial"]:
-            if run.channel.reading:
-                run.channel.push(event, place.flow)
+            run.channel.push(event, place.flow)
         else:
             if fields["parts"]:
                 self._said = origin._said = event
@@ -485,7 +484,10 @@ class InvocationContext(Watching):
         Raises:
             Exception: What the child raised. Errors of agentflow's own are `RunError`.
         """
-        ctx, start = await self._prepare(child, message)
+        self._check_child(child)
+        if self._state is not None:
+            await self.flush()
+        ctx, start = self._prepare(child, message)
         known = self.recall(ctx, start) if self._past is not None else None
         if known is not None:
             if known.error is not None:
@@ -525,13 +527,13 @@ class InvocationContext(Watching):
                 "don't keep ctx, and wait for tasks that use it before the agent returns"
             )
 
-    async def _prepare(self, child: Agent, message: UserContent) -> "tuple[InvocationContext, AgentStart]":
-        """Publish what is pending, and make a context for a child's turn."""
+    def _check_child(self, child: Agent) -> None:
         self._check()
         if not isinstance(child, Agent):
             raise ConfigError(f"agent {self.path!r} can only run agents, not {short(child)}")
-        if self._state is not None:
-            await self.flush()
+
+    def _prepare(self, child: Agent, message: UserContent) -> "tuple[InvocationContext, AgentStart]":
+        """Make a context for a child's turn, and what tells of its start."""
         ctx = self.beside(child) if self._active else self.derive(child)
         if message is not None:
             ctx.told(message)
@@ -589,8 +591,8 @@ class ToolContext(InvocationContext):
         """The context of a turn inside of the call."""
         return InvocationContext(self._run, self._services, child, self)
 
-    async def _prepare(self, child: Agent, message: UserContent) -> "tuple[InvocationContext, AgentStart]":
-        ctx, start = await super()._prepare(child, message)
+    def _prepare(self, child: Agent, message: UserContent) -> "tuple[InvocationContext, AgentStart]":
+        ctx, start = super()._prepare(child, message)
         start.isolated = self.isolates
         return ctx, start
 

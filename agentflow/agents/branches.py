@@ -163,7 +163,7 @@ class Branches:
         directing: Exception | None = None
         try:
             if ctx._past is None or self.name not in ctx._past.groups:  # else it has been open since before a pause
-                telling = run.tell(opened, ctx, ctx._place, ctx._timers)
+                telling = run.tell(opened, ctx)
                 if telling is not None:
                     await telling
             self._began, self._began_ns = run.now(), time.time_ns()
@@ -182,7 +182,7 @@ class Branches:
             actions = self.fold()
             ctx._said, ctx._links = self.results(), self._spans()
             closed = ctx.lifecycle(self._gather(ctx._said, hidden=not self.failed), actions)
-            telling = run.tell(closed, ctx, ctx._place, ctx._timers, wait=not self.failed)
+            telling = run.tell(closed, ctx, wait=not self.failed)
             if telling is not None:
                 await telling
         except BaseException as error:  # noqa: ASYNC103 - raised, or what the block had raised before

@@ -180,9 +180,10 @@ class InMemorySessionService(SessionService):
 
     def append_now(self, key: SessionKey, event: Event) -> bool:
         """Commit an event; see `SessionService.append_now`."""
-        record = self._records.get(key)
-        if record is None:
-            raise no_session(key)
+        try:
+            record = self._records[key]
+        except KeyError:
+            raise no_session(key) from None
         fields, log = event.__dict__, record.events
         seqs, branch = record.seqs[fields["invocation_id"]], fields["branch"]
         fields["seq"] = seqs[branch] = seqs.get(branch, 0) + 1
