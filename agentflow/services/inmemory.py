@@ -176,7 +176,7 @@ class InMemorySessionService(SessionService):
         if len(events) > 1 and len({id(event) for event in events}) < len(events):
             raise ServiceError("the same event is in the batch twice: not appended")
         for event in events:
-            self.append_now(key, event)
+            InMemorySessionService.append_now(self, key, event)  # a subclass may have no such thing
 
     def append_now(self, key: SessionKey, event: Event) -> bool:
         """Commit an event; see `SessionService.append_now`."""
