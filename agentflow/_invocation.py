@@ -101,10 +101,10 @@ class Invocation:
 
     __slots__ = (
         "_answered", "_asked", "_deferred", "_early", "_histories", "_history", "_lock", "_meanwhile", "_note",
-        "_plain_chars", "_push", "_rng", "_seed", "_slack", "_taking", "active", "cancelled", "channel", "direct", "ends", "id",
-        "journal", "key", "limits", "lookahead", "max_event_bytes", "new_id", "now", "on_event", "outcomes", "paid",
-        "reason", "scheduler", "sessions", "spent", "state", "stopping", "stream", "time", "tool_calls", "tracing",
-        "usage", "user_content", "visibility",
+        "_plain_chars", "_push", "_rng", "_seed", "_slack", "_taking", "active", "cancelled", "channel", "direct",
+        "ends", "id", "journal", "key", "limits", "lookahead", "max_event_bytes", "new_id", "now", "on_event",
+        "outcomes", "paid", "reason", "scheduler", "sessions", "spent", "state", "stopping", "stream", "time",
+        "tool_calls", "tracing", "usage", "user_content", "visibility",
     )  # fmt: skip
 
     def __init__(
@@ -305,7 +305,7 @@ class Invocation:
         if committing is not None:
             return self._tell(committing, ctx, wait)
         flow = place.flow
-        if flow.sent - self._slack <= flow.taken and self.channel.reading or not wait or self.stopping:
+        if (flow.sent - self._slack <= flow.taken and self.channel.reading) or not wait or self.stopping:
             return None
         return self.read(flow, self._slack, ctx._timers) if self.channel.reading else checkpoint()
 

@@ -15,6 +15,7 @@ from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from opentelemetry.trace import SpanContext
 
+from agentflow._generators import in_context
 from agentflow._invocation import Watcher, summary
 from agentflow._streams import Ticket, new_scope
 from agentflow._turn import outcome_of, take_turn
@@ -231,15 +232,29 @@ class Branches:
             count = self._names[name] = self._names.get(name, 0) + 1
             if count > 1:
                 name = f"{name}#{count}"
-        branch = Branch(agent, name, self.total, message, self.timeout if timeout is None else timeout)
-        self.branches[self.total] = branch
-        self.total += 1
+        branch = self._new(agent, name, message, self.timeout if timeout is None else timeout)
         if self.max_concurrency is None or self._running < self.max_concurrency:
             self._start(branch)
         else:
             branch.queued = (self.ctx._run.now(), time.time_ns())
             heappush(self._waiting, (-priority, branch.index, branch))
         return branch
+
+    async def run_all(self, agents: Sequence[Agent]) -> None:
+        """A branch for each of `agents`, whose names differ; the first is run by this task, which would only wait.
+
+        A task is a good part of what a small group costs. In a branch they are all tasks: each event of a group deep
+        inside would have to be handed up through those around it.
+        """
+        agents = list(agents)
+        first = None if self.ctx._place.groups else self._new(agents.pop(0), "", None, self.timeout)
+        if first is not None:
+            self._admit(first)
+        for agent in agents:
+            self.add(agent, once=True)
+        if first is not None:
+            assert self._context is not None
+            await in_context(self._context.copy(), self._run_branch(first))
 
     async def next(self) -> Branch | None:
         """The next branch that has ended, in the order of ending; `None` when all have, or the group was stopped."""
@@ -296,14 +311,23 @@ class Branches:
 
     # How it is done
 
+    def _new(self, agent: Agent, name: str, message: UserContent, timeout: float | None) -> Branch:
+        branch = self.branches[self.total] = Branch(agent, name or agent.name, self.total, message, timeout)
+        self.total += 1
+        return branch
+
+    def _admit(self, branch: Branch) -> None:
+        assert self._tasks is not None
+        self._running += 1
+        if self._scoped:
+            branch.scope = new_scope(self._tasks)
+
     def _start(self, branch: Branch) -> None:
         """In a copy of the group's context, not that of the branch that made room."""
         if self.group.reason:
             return
         assert self._context is not None and self._tasks is not None
-        self._running += 1
-        if self._scoped:
-            branch.scope = new_scope(self._tasks)
+        self._admit(branch)
         self._context.run(
             partial(self._tasks.start_soon, self._run_branch, branch, name=f"{self.ctx.path}.{branch.name}")
         )

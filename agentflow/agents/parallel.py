@@ -114,8 +114,7 @@ class ParallelAgent(Agent):
     async def run(self, ctx: InvocationContext) -> None:
         """Take a turn."""
         async with _Fan(self, ctx).open() as group:
-            for child in self.sub_agents:
-                group.add(child)
+            await group.run_all(self.sub_agents)
 
 
 def _whole(value: object, what: str) -> int:
