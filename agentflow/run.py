@@ -210,14 +210,16 @@ class Run:
         channel = self._channel
         if self._reader is None:
             self._reader = id(self._known().loop.current_task())
-        if channel is not None:
-            while (event := channel.take() or await channel.receive()) is not None:
-                serial = event.__dict__["serial"]
-                if serial is None:
-                    return event
-                if serial > self._replayed:
-                    self.position = serial  # the channel gives what is stored in the order of the log
-                    return event
+        while channel is not None:
+            event = channel.take() or await channel.receive()
+            if event is None:
+                break
+            serial = event.__dict__["serial"]
+            if serial is None:
+                return event
+            if serial > self._replayed:
+                self.position = serial  # the channel gives what is stored in the order of the log
+                return event
         return self._other()
 
     def _other(self) -> Event:

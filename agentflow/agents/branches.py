@@ -133,6 +133,7 @@ class Branches:
         self._names: dict[str, int] = {}
         self._waiting: list[tuple[float, int, Branch]] = []
         self._running = 0
+        self._paused = False  # a branch waits for an answer
         self._ended: deque[Branch] = deque()
         self._asking: Ticket | None = None
         self._tally: dict[str, int] = {}  # of those that are forgotten
@@ -179,7 +180,8 @@ class Branches:
             if run.stopping:
                 await checkpoint()  # branches don't raise that they were cancelled: who directs them is stopped here
             ctx.join_loops()
-            self._pause()
+            if self._paused:
+                self._pause()
             actions = self.fold()
             ctx._said, ctx._links = self.results(), self._spans()
             closed = ctx.lifecycle(self._gather(ctx._said, hidden=not self.failed), actions)
@@ -345,7 +347,7 @@ class Branches:
             if branch.queued is not None:
                 self._tell_queue(branch.queued, ctx, start)
             try:
-                recalled = self._recall(branch, ctx, start)
+                recalled = self._recall(branch, ctx, start) if self.ctx._past is not None else None
                 if recalled is not None:
                     outcome = recalled
                 else:
@@ -359,6 +361,7 @@ class Branches:
             except Exception as error:
                 outcome = outcome_of(ctx, error)
             except Paused as pause:
+                self._paused = True
                 outcome = outcome_of(ctx, None, pause.questions)
             except self.ctx._run.cancelled:  # noqa: ASYNC103 - raised, or the task group knows it
                 if not (self.ctx._run.stopping or tasks.cancel_scope.cancel_called):
@@ -374,8 +377,7 @@ class Branches:
     def _recall(self, branch: Branch, ctx: InvocationContext, start: AgentParallelStart) -> Outcome | None:
         """What came of a branch before the run paused, if it is over; what it brought is the group's again."""
         past = self.ctx._past
-        if past is None:
-            return None
+        assert past is not None
         for key, values in past.brought(self.name, ctx.branch).items():
             reducer = reducing(ctx._place.groups, key)
             if reducer is not None:

@@ -202,6 +202,8 @@ class _Fan(Branches):
 
     def hides(self, branch: Branch, outcome: Outcome) -> bool:
         """Of who lost a race, and by `on_error="ignore"` of who failed."""
+        if outcome.status == "ok":
+            return False
         ignored = self.agent.on_error == "ignore" and outcome.status in ("error", "timeout")
         return ignored or super().hides(branch, outcome)
 
