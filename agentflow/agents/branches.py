@@ -4,11 +4,12 @@ import os
 import platform
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from contextvars import Context, copy_context
 from functools import partial
 from heapq import heapify, heappop, heappush
+from types import TracebackType
+from typing import Self
 
 import anyio
 from anyio.abc import TaskGroup
@@ -70,7 +71,7 @@ class Branches:
     """A parallel group of the agent that `ctx` belongs to. Open it, add branches at any time, hear of each end.
 
     ```python
-    async with Branches(ctx, max_concurrency=8).open() as group:
+    async with Branches(ctx, max_concurrency=8) as group:
         for chunk in chunks:
             group.add(mapper, message=chunk)
         while (branch := await group.next()) is not None:
@@ -142,41 +143,56 @@ class Branches:
         self._began_ns = 0
         self._context: Context | None = None
         self._tasks: TaskGroup | None = None
+        self._opened: Event | None = None
+        self._closed: Event | None = None
 
     # For who directs
 
-    @asynccontextmanager
-    async def open(self) -> "AsyncGenerator[Branches]":
-        """Tell that the group begins, and let branches be added; at the end wait for all, and tell what came of it.
-
-        Raises:
-            Exception: What the block raised; the branches are cancelled first. What ended the run, of a branch.
-        """
+    async def __aenter__(self) -> Self:
+        """Tell that the group begins, and let branches be added."""
         ctx, run = self.ctx, self.ctx._run
         names = [agent.name for agent in self.agents]
         await ctx.flush()
-        opened = ctx.lifecycle(
+        self._opened = ctx.lifecycle(
             ScatterStart(
                 self.name, len(names), names, summary(ctx.user_text if self.task is None else self.task), self.timeout,
                 self.max_concurrency, self._alone,
             )
         )  # fmt: skip
-        closed: Event | None = None
-        directing: Exception | None = None
         try:
             if ctx._past is None or self.name not in ctx._past.groups:  # else it has been open since before a pause
-                telling = run.tell(opened, ctx)
+                telling = run.tell(self._opened, ctx)
                 if telling is not None:
                     await telling
             self._began, self._began_ns = run.now(), time.time_ns()
             self._context = copy_context()
-            async with anyio.create_task_group() as self._tasks:
-                try:
-                    yield self
-                except Exception as error:  # raised again below, outside of the task group, as itself
-                    directing = error
-                    self.failed = True
-                    self._stop_all(type(error).__name__)
+            tasks = anyio.create_task_group()
+            await tasks.__aenter__()
+            self._tasks = tasks
+        except BaseException as error:
+            self._break_off(error)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        """Wait for all branches, and tell what came of it; if the block raised, cancel them first.
+
+        Raises:
+            Exception: What ended the run, of a branch.
+        """
+        ctx, run, tasks = self.ctx, self.ctx._run, self._tasks
+        assert tasks is not None
+        directing = isinstance(error, Exception)
+        if directing:
+            self.failed = True
+            self._stop_all(type(error).__name__)
+        try:
+            # The group must see a cancellation; of an error it would make a group of one.
+            caught = await tasks.__aexit__(*((None, None, None) if directing else (kind, error, trace)))
+            if error is not None and not directing and not caught:
+                raise error
             if run.stopping:
                 await checkpoint()  # branches don't raise that they were cancelled: who directs them is stopped here
             ctx.join_loops()
@@ -184,28 +200,22 @@ class Branches:
                 self._pause()
             actions = self.fold()
             ctx._said, ctx._links = self.results(), self._spans()
-            closed = ctx.lifecycle(self._gather(ctx._said, hidden=not self.failed), actions)
-            telling = run.tell(closed, ctx, wait=not self.failed)
+            self._closed = ctx.lifecycle(self._gather(ctx._said, hidden=not self.failed), actions)
+            telling = run.tell(self._closed, ctx, wait=not self.failed)
             if telling is not None:
                 await telling
-        except BaseException as error:  # noqa: ASYNC103 - raised, or what the block had raised before
-            # Cancelled from outside, or the store failed: how the group ended is told with the cancelled turns.
-            pause = pause_in(error) if directing is None and not self.failed else None
+        except BaseException as failure:  # noqa: ASYNC103 - raised, or what the block had raised before
+            pause = pause_in(failure) if not self.failed else None
             if pause is not None:  # the group stays open until there is an answer
                 raise pause from None  # noqa: ASYNC104 - it is what was raised, perhaps in a group
-            how = f"{type(error).__name__}" if isinstance(error, Exception) else "cancelled"
-            self.group.reason = self.group.reason or run.why(run.now()) or how
-            if opened.serial is not None and (closed is None or closed.serial is None):
-                ctx._said = self.results()
-                ctx.tell_later(partial(self._gather, ctx._said, hidden=False))
-            if directing is None and self.failed:
+            self._break_off(failure)
+            if self.failed and not directing:
                 self.raise_failures()
-            if directing is None or not isinstance(error, Exception):
+            if not directing or not isinstance(failure, Exception):
                 raise
-        if directing is not None:
-            raise directing
-        if self.failed:
+        if self.failed and not directing:
             self.raise_failures()
+        return not directing
 
     def add(
         self,
@@ -228,7 +238,7 @@ class Branches:
             once: Whoever directs gives this name to no other branch, so nobody need remember it.
         """
         if self._tasks is None:
-            raise ConfigError(f"the group {self.name!r} is not open: async with Branches(...).open() as group")
+            raise ConfigError(f"the group {self.name!r} is not open: async with Branches(...) as group")
         name = name or agent.name
         if not once:
             count = self._names[name] = self._names.get(name, 0) + 1
@@ -477,6 +487,15 @@ class Branches:
         record.cancelled, record.skipped = tally["cancelled"] + tally["paused"], tally["skipped"]
         record.total_time_ms = round((self.ctx._run.now() - self._began) * 1000, 3)
         return record
+
+    def _break_off(self, error: BaseException) -> None:
+        """Cancelled from outside, or the store failed: how the group ended is told with the cancelled turns."""
+        ctx, run, opened, closed = self.ctx, self.ctx._run, self._opened, self._closed
+        how = type(error).__name__ if isinstance(error, Exception) else "cancelled"
+        self.group.reason = self.group.reason or run.why(run.now()) or how
+        if opened is not None and opened.serial is not None and (closed is None or closed.serial is None):
+            ctx._said = self.results()
+            ctx.tell_later(partial(self._gather, ctx._said, hidden=False))
 
     def raise_failures(self) -> None:
         """Raise what made the group fail: a lone failure as itself, several as a group.

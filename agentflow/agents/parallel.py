@@ -113,7 +113,7 @@ class ParallelAgent(Agent):
 
     async def run(self, ctx: InvocationContext) -> None:
         """Take a turn."""
-        async with _Fan(self, ctx).open() as group:
+        async with _Fan(self, ctx) as group:
             await group.run_all(self.sub_agents)
 
 
