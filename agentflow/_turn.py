@@ -269,7 +269,10 @@ class Turn(ABC):
     def lifecycle(self, record: Lifecycle, actions: Actions | None = None) -> Event:
         """A lifecycle event of this turn."""
         run = self._run
-        event = build_event(self._form or self.form, run.new_id(), run.time(), (), record)
+        form = self._form
+        if form is None:
+            form = self.form
+        event = build_event(form, run.new_id(), run.time(), (), record)
         if self._lost is not None and isinstance(record, AgentComplete):
             event.__dict__["usage"] = self._lost
         if actions is not None:

@@ -264,8 +264,8 @@ class Runner:
                     key, dict(session.state), lookahead, stream, limits or self.limits, on_consumer_gone, journal
                 )
                 self._live[live.invocation.id] = live
-                self._running_group().start_soon(
-                    self._host, live, turns, told, dict(state or {}), name=f"agentflow run {live.invocation.id}"
+                self._running_group().create_task(
+                    self._host(live, turns, told, dict(state or {})), name=f"agentflow run {live.invocation.id}"
                 )
             except BaseException:
                 turns.give(key)

@@ -340,9 +340,8 @@ class Branches:
             return
         assert self._context is not None and self._tasks is not None
         self._admit(branch)
-        self._context.run(
-            partial(self._tasks.start_soon, self._run_branch, branch, name=f"{self.ctx.path}.{branch.name}")
-        )
+        name = f"{self.ctx.path}.{branch.name}"
+        self._tasks.create_task(self._run_branch(branch), name=name, context=self._context)
 
     async def _run_branch(self, branch: Branch) -> None:
         agent, tasks = branch.agent, self._tasks
