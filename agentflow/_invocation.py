@@ -101,9 +101,9 @@ class Invocation:
 
     __slots__ = (
         "_answered", "_asked", "_deferred", "_early", "_histories", "_history", "_lock", "_meanwhile", "_note",
-        "_plain_chars", "_push", "_rng", "_seed", "_slack", "_taking", "active", "cancelled", "channel", "direct",
+        "_push", "_rng", "_seed", "_slack", "_taking", "active", "cancelled", "channel", "direct",
         "ends", "id", "journal", "key", "limits", "lookahead", "max_event_bytes", "new_id", "now", "on_event",
-        "outcomes", "paid", "reason", "scheduler", "sessions", "spent", "state", "stopping", "stream", "time",
+        "outcomes", "paid", "plain_chars", "reason", "scheduler", "sessions", "spent", "state", "stopping", "stream", "time",
         "tool_calls", "tracing", "usage", "user_content", "visibility",
     )  # fmt: skip
 
@@ -143,7 +143,7 @@ class Invocation:
         self._slack = lookahead + SLACK
         self.stream = stream
         self.max_event_bytes = max_event_bytes
-        self._plain_chars = max_event_bytes // 6 - 1024
+        self.plain_chars = max_event_bytes // 6 - 1024  # so long a text of ASCII is never too long as JSON
         self.visibility = visibility
         self._seed = seed
         self._rng: random.Random | None = None
@@ -207,7 +207,7 @@ class Invocation:
         if type(part) is not Text or part.extra is not None:
             return False
         text = part.text
-        return type(text) is str and text.isascii() and len(text) < self._plain_chars and "\x00" not in text
+        return type(text) is str and text.isascii() and len(text) < self.plain_chars and "\x00" not in text
 
     def clean(self, event: Event, path: str) -> None:
         """Make what `event`, of the agent at `path`, holds safe for every store, in place.

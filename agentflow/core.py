@@ -396,16 +396,25 @@ class InvocationContext(Watching):
     def _is_plain(self, event: Event) -> bool:
         """Whether these are words that `text` has just made, which need only be stored and read: nobody steps in."""
         run = self._run
+        if (
+            event is not self._made
+            or event is None
+            or not run.direct
+            or self._watch is not None
+            or self._past is not None
+            or self._place.watchers
+            or (self._state is not None and self._state._pending)
+            or self.ended
+        ):
+            return False
+        part: Any = event.__dict__["parts"][0]  # an event is frozen; a part isn't
+        text = part.text
         return (
-            event is self._made
-            and event is not None
-            and run.direct
-            and self._watch is None
-            and self._past is None
-            and not self._place.watchers
-            and (self._state is None or not self._state._pending)
-            and not self.ended
-            and run.plain(event)
+            type(text) is str
+            and part.extra is None
+            and text.isascii()
+            and len(text) < run.plain_chars
+            and "\x00" not in text
         )
 
     async def _emit(self, event: Event) -> Turn | None:
