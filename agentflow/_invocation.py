@@ -101,9 +101,9 @@ class Invocation:
 
     __slots__ = (
         "_answered", "_asked", "_deferred", "_early", "_histories", "_history", "_lock", "_meanwhile", "_note",
-        "_push", "_rng", "_seed", "_slack", "_taking", "active", "cancelled", "channel", "direct",
-        "ends", "id", "journal", "key", "limits", "lookahead", "max_event_bytes", "new_id", "now", "on_event",
-        "outcomes", "paid", "plain_chars", "reason", "scheduler", "sessions", "spent", "state", "stopping", "stream", "time",
+        "_push", "_rng", "_seed", "_slack", "_taking", "active", "cancelled", "channel", "direct", "ends", "id",
+        "journal", "key", "limits", "lookahead", "max_event_bytes", "new_id", "now", "on_event", "outcomes", "paid",
+        "plain_chars", "reason", "scheduler", "sessions", "spent", "state", "stopping", "stream", "time",
         "tool_calls", "tracing", "usage", "user_content", "visibility",
     )  # fmt: skip
 

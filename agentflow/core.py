@@ -493,6 +493,11 @@ class InvocationContext(Watching):
         Raises:
             Exception: What the child raised. Errors of agentflow's own are `RunError`.
         """
+        done = await self._hand_over(child, message)
+        return done if isinstance(done, Outcome) else outcome_of(done, None)
+
+    async def _hand_over(self, child: Agent, message: UserContent = None) -> Turn | Outcome:
+        """`run`, for who doesn't look at what came of it: the turn that has ended, or what is known of it."""
         self._check_child(child)
         if self._state is not None:
             await self.flush()
@@ -509,7 +514,7 @@ class InvocationContext(Watching):
             self._active -= 1
             if self._loop is not None:
                 self.join_loops()
-        return outcome_of(ctx, None)
+        return ctx
 
     async def flush(self) -> None:
         """Publish pending state writes now, in an event that has nothing else."""

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import anyio
+from anyio import TaskHandle
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from agentflow._invocation import Invocation
@@ -56,19 +57,12 @@ class RunResult:
 class Live:
     """One run as its Runner knows it. It outlives the handle and never refers to it."""
 
-    def __init__(
-        self,
-        invocation: Invocation,
-        loop: Loop,
-        scope: anyio.CancelScope,
-        policy: OnConsumerGone,
-        teardown_timeout: float,
-    ) -> None:
+    def __init__(self, invocation: Invocation, loop: Loop, policy: OnConsumerGone, teardown_timeout: float) -> None:
         self.invocation = invocation
         self.loop = loop
         self.policy = policy
         self.teardown_timeout = teardown_timeout
-        self.scope = scope
+        self.task: TaskHandle[None] | None = None  # whose scope is the run's
         self.done = Signal(loop.new_ticket)
         self.status: RunStatus = "running"
         self.error: BaseException | None = None
@@ -78,6 +72,7 @@ class Live:
         self.root: InvocationContext | None = None
         self.began = invocation.now()
         self.pending: tuple[Question, ...] = ()
+        self.timed_out = False
         self.detached = False
         self.attached = True
 
@@ -86,7 +81,8 @@ class Live:
             if not self.invocation.stopping:
                 self.invocation.reason = clean_text(reason) or "cancelled"
             self.invocation.stopping = True
-            self.scope.cancel()
+            if self.task is not None:
+                self.task.cancel()
             self.invocation.channel.let_go()
 
     def gone(self) -> None:

@@ -8,6 +8,7 @@ the agent's, and the parent of the agents that run inside of it.
 
 import json
 import os
+import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -153,6 +154,14 @@ def _installed() -> bool:
 
 def _disabled() -> bool:
     return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
+def has_sdk() -> bool:
+    """Whether OpenTelemetry's SDK has been imported: without it hardly anybody can install a provider now.
+
+    Asking for the providers themselves takes as long as storing an event.
+    """
+    return "opentelemetry.sdk" in sys.modules
 
 
 def enabled() -> bool:
