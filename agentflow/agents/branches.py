@@ -99,6 +99,13 @@ class Branches:
         private: What branches say is hidden from what follows; who directs says what came of it.
     """
 
+    __slots__ = (
+        "_alone", "_asking", "_began", "_began_ns", "_closed", "_context", "_ended", "_keep", "_names", "_opened",
+        "_paused", "_private", "_running", "_scoped", "_tally", "_tasks", "_waiting", "_watchers", "_worker",
+        "agents", "branches", "broken", "ctx", "failed", "group", "max_concurrency", "name", "settled", "task",
+        "timeout", "total",
+    )  # fmt: skip
+
     def __init__(
         self,
         ctx: InvocationContext,
@@ -469,19 +476,20 @@ class Branches:
         return Actions(folded) if folded else None
 
     def _gather(self, results: Sequence[Outcome], *, hidden: bool) -> GatherComplete:
-        tally = {"ok": 0, "error": 0, "timeout": 0, "cancelled": 0, "skipped": 0, "paused": 0} | self._tally
+        branches = self.branches.values()
         record = GatherComplete(self.name, self.total, reason=self.group.reason)
-        for branch, outcome in zip(self.branches.values(), results, strict=True):
-            status = outcome.status
-            tally[status] += 1
-            if self._keep:  # else most are forgotten, and it only counts
-                record.outcomes[branch.name] = status
-            if self._keep and status == "ok":
-                record.gathered_results.append(branch.name)
-            if hidden and self.hides(branch, outcome) and not self._private:
-                record.hidden.append(outcome.branch)
+        tally = {"ok": 0, "error": 0, "timeout": 0, "cancelled": 0, "skipped": 0, "paused": 0} | self._tally
+        for outcome in results:
+            tally[outcome.status] += 1
+        if self._keep:  # else most are forgotten, and it only counts
+            record.outcomes = {branch.name: one.status for branch, one in zip(branches, results, strict=True)}
+            record.gathered_results = [name for name, status in record.outcomes.items() if status == "ok"]
         if self._private:
             record.hidden = [EVERY_BRANCH]
+        elif hidden:
+            record.hidden = [
+                one.branch for branch, one in zip(branches, results, strict=True) if self.hides(branch, one)
+            ]
         record.successful, record.failed = tally["ok"], tally["error"] + tally["timeout"]
         record.cancelled, record.skipped = tally["cancelled"] + tally["paused"], tally["skipped"]
         record.total_time_ms = round((self.ctx._run.now() - self._began) * 1000, 3)

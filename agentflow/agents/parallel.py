@@ -126,6 +126,8 @@ def _whole(value: object, what: str) -> int:
 class _Fan(Branches):
     """One running instance of a ParallelAgent: its policies."""
 
+    __slots__ = ("agent", "goal", "misses", "successes", "winner")
+
     def __init__(self, agent: ParallelAgent, ctx: InvocationContext) -> None:
         super().__init__(
             ctx,
