@@ -191,9 +191,10 @@ def summary_rows(
     lines = list(board)
     shown = choose(lines, most if most is not None else len(lines), summary_rank)
     names = max((cell_len(label(line)) for line in shown), default=0)
-    states = max(_STATE, len(status))
-    for line in shown:
-        state, seconds = (line.state, line.seconds) if line.parent is not None else (status, wall)
+    ends = ["unfinished" if line.state == "running" else line.state for line in shown]
+    states = max(_STATE, len(status), *map(len, ends))
+    for line, end in zip(shown, ends, strict=True):
+        state, seconds = (end, line.elapsed(timing.now)) if line.parent is not None else (status, wall)
         row = [
             (fit(label(line), names), "bold" if line.parent is None else ""),
             (" " + fit(state, states), STYLES.get(state, "")),

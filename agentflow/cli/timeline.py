@@ -125,7 +125,7 @@ def _rows(timelines: Iterable[Timeline], width: int, plain: bool) -> Iterator[Wo
 def _can_draw() -> bool:
     """Whether stdout's encoding has the characters that bars are drawn with."""
     try:
-        "━─╌·…".encode(sys.stdout.encoding or "ascii")
+        "━─╍╌·…‖".encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:
         return False
     return True

@@ -46,6 +46,7 @@ function choose(index) {
   document.title = `${run.name} · ${state(run)} · ${time(run.wall)}`;
   const facts = [["time", time(run.wall)], ["work", time(run.work)], ["speed-up", `${run.speedup.toFixed(1)} ×`],
     ["turns", run.turns.toLocaleString("en")], ["events", run.events.toLocaleString("en")]];
+  if (run.pauses.length) facts.splice(1, 0, ["paused", time(run.pauses.reduce((all, [, seconds]) => all + seconds, 0))]);
   if (run.tokens) facts.push(["tokens", run.tokens.toLocaleString("en")]);
   if (run.cost) facts.push(["cost", `$${run.cost.toPrecision(2)}`]);
   $("facts").replaceChildren(...facts.map(([name, value]) => {
@@ -54,6 +55,7 @@ function choose(index) {
     return box;
   }));
   $("outcomes").replaceChildren(...Object.entries(run.outcomes).flatMap(([name, count]) => [make("i", "", name), `${count.toLocaleString("en")} ${name}`]));
+  $("paused").hidden = !run.pauses.length;
   $("error").disabled = !run.rows.some(failed);
   $("find").value = "";
   find();
@@ -112,6 +114,8 @@ function paint() {
   const [step, ticks] = steps(room), x = at => (at - view.from) / (view.to - view.from) * room;
   to.fillStyle = css.grid;
   for (const tick of ticks) to.fillRect(Math.round(x(tick)), 0, 1, tall);
+  to.fillStyle = css.paused;
+  for (const [at] of run.pauses) for (let y = 0; y < tall; y += 4) to.fillRect(Math.round(x(at)) - 1, y, 2, 1.5);
   for (let place = first; place < last; place++) bar(to, rows[place], place * ROW - top, x, room);
   const [ruler, wide] = pen($("axis"));
   ruler.font = "11px system-ui, sans-serif";

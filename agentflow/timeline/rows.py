@@ -1,5 +1,6 @@
 """The rows of a timeline's pictures: one for each agent on each branch, below the agent that runs it."""
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -95,6 +96,35 @@ def _flat(roots: list[Row]) -> Iterator[Row]:
         row = stack.pop()
         yield row
         stack.extend(reversed(row.children))
+
+
+class Axis:
+    """Where moments of a run stand in a picture: its first is at 0, and pauses take no room.
+
+    Attributes:
+        seconds: How long it is; never 0.
+        pauses: The pauses: (where, how long), in seconds.
+    """
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._start = min((turn.began - turn.queued for turn in timeline.turns), default=timeline.began)
+        self._times: list[float] = []
+        self._gone = [0.0]
+        self.pauses: list[tuple[float, float]] = []
+        for began, ended in timeline.pauses:
+            self.pauses.append((self.at(began), ended - began))
+            self._times.append(ended)
+            self._gone.append(self._gone[-1] + ended - began)
+        self.seconds = max(self.at(max((turn.ended for turn in timeline.turns), default=timeline.now)), 1e-6)
+
+    def at(self, time: float) -> float:
+        """Seconds from the left edge to a moment that is in no pause."""
+        return time - self._start - self._gone[bisect_right(self._times, time)]
+
+    @property
+    def paused(self) -> str:
+        """For people, how long it waited for answers in all; empty if it never did."""
+        return f"{duration(self._gone[-1])} paused" if self.pauses else ""
 
 
 def ticks(seconds: float, most: int) -> list[float]:

@@ -3,7 +3,7 @@
 from html import escape
 
 from agentflow.timeline.model import Timeline, Turn
-from agentflow.timeline.rows import Row, moment, pieces, rows, ticks
+from agentflow.timeline.rows import Axis, Row, moment, pieces, rows, ticks
 from agentflow.timeline.text import columns, cut
 from agentflow.timeline.words import clean, duration, plural
 
@@ -20,10 +20,12 @@ text { font: 12px system-ui, -apple-system, "Segoe UI", "Noto Sans", sans-serif;
 .skipped { fill: #9aa2ad } .unfinished { fill: #1c7ed6 } .paused { fill: #7950f2 } .children { opacity: .6 }
 .queue { fill: url(#hatch); stroke: #9aa2ad } .hatch { stroke: #9aa2ad; opacity: .6 }
 .retry { stroke: #d9930d; stroke-width: 2; stroke-dasharray: 4 3 } .call { fill: #3b5bdb }
+.pause { stroke: #7950f2; stroke-width: 2; stroke-dasharray: 1 3 }
 @media (prefers-color-scheme: dark) {
   text { fill: #e6e9ee } .soft { fill: #949daa } .back { fill: #14171c } .grid { stroke: #2a3038 }
   .ok { fill: #43b98c } .error, .failed { fill: #f0608f } .timeout { fill: #ff8a4c } .cancelled { fill: #e8b04a }
   .unfinished { fill: #5cadf2 } .paused { fill: #b197fc } .call { fill: #91a7ff }
+  .pause { stroke: #b197fc }
 }
 """
 _DEFINITIONS = """<defs>
@@ -45,11 +47,9 @@ def to_svg(timeline: Timeline, *, width: int = 960) -> str:
     labels = [clean(row.label) for row in table]
     room = [22 + 14 * row.depth + columns(label) * _CHAR for row, label in zip(table, labels, strict=True)]
     names = min(max(room, default=0) + 72, width * 0.38)
-    start = min((turn.began - turn.queued for turn in timeline.turns), default=0.0)
-    end = max((turn.ended for turn in timeline.turns), default=1.0)
     notes = [", ".join(row.notes()) for row in table]
     tail = min(max((columns(note) * 5.9 + 14 for note in notes if note), default=14), width * 0.22)
-    scale = _Scale(names + 10, width - tail, start, max(end, start + 1e-6))
+    scale = _Scale(names + 10, width - tail, Axis(timeline))
     height = _TOP + _ROW * len(table) + 40
     size, alt = f'width="{width}" height="{height}"', escape(_summary(timeline), quote=True)
     parts = [
@@ -57,8 +57,8 @@ def to_svg(timeline: Timeline, *, width: int = 960) -> str:
         f"<style>{_STYLE}</style>",
         _DEFINITIONS,
         f'<rect class="back" width="{width}" height="{height}" rx="8"/>',
-        *_heading(timeline, width),
-        *_grid(scale, height),
+        *_heading(timeline, scale.axis, width),
+        *_grid(scale, height, width),
     ]
     for place, (row, label, note) in enumerate(zip(table, labels, notes, strict=True)):
         parts += _row(row, label, note, _TOP + _ROW * place, scale, names, tail)
@@ -69,11 +69,14 @@ def to_svg(timeline: Timeline, *, width: int = 960) -> str:
 class _Scale:
     """Where a moment is."""
 
-    def __init__(self, left: float, right: float, start: float, end: float) -> None:
-        self.left, self.right, self.start, self.end = left, right, start, end
+    def __init__(self, left: float, right: float, axis: Axis) -> None:
+        self.left, self.right, self.axis = left, right, axis
 
     def x(self, time: float) -> float:
-        return self.left + (time - self.start) / (self.end - self.start) * (self.right - self.left)
+        return self.along(self.axis.at(time))
+
+    def along(self, seconds: float) -> float:
+        return self.left + seconds / self.axis.seconds * (self.right - self.left)
 
 
 def _summary(timeline: Timeline) -> str:
@@ -81,26 +84,35 @@ def _summary(timeline: Timeline) -> str:
     return f"{name}: {timeline.status or 'unfinished'} after {duration(timeline.wall)}"
 
 
-def _heading(timeline: Timeline, width: int) -> list[str]:
+def _heading(timeline: Timeline, axis: Axis, width: int) -> list[str]:
     status = timeline.status or "unfinished"
     facts = [duration(timeline.wall), f"{timeline.speedup:.1f} × speed-up", plural(len(timeline.turns), "turn")]
     if timeline.usage.total_tokens:
         facts.append(plural(timeline.usage.total_tokens, "token"))
+    if axis.paused:
+        facts.insert(1, axis.paused)
+    told = " · ".join(facts)
     name = clean(timeline.root.name) if timeline.root is not None else "run"
+    name = cut(name, max(8, min(columns(name), int((width - 60 - columns(f"{told}{status}") * 6.4) / 9.5)))).rstrip()
     asked = cut(" ".join(clean(timeline.asked).split()), int((width - 40) / 6.4)).rstrip()
     return [
         f'<text class="title" x="18" y="31">{escape(name)} <tspan class="{status}">{status}</tspan></text>',
-        f'<text class="soft" x="{width - 18}" y="31" text-anchor="end">{" · ".join(facts)}</text>',
+        f'<text class="soft" x="{width - 18}" y="31" text-anchor="end">{told}</text>',
         f'<text class="soft" x="18" y="51">{escape(asked)}</text>',
     ]
 
 
-def _grid(scale: _Scale, height: int) -> list[str]:
+def _grid(scale: _Scale, height: int, width: int) -> list[str]:
     lines = []
-    for tick in ticks(scale.end - scale.start, max(2, int((scale.right - scale.left) / 80))):
-        x = scale.x(scale.start + tick)
-        lines.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 8}" y2="{height - 36}"/>')
-        lines.append(f'<text class="soft small" x="{x:.1f}" y="{_TOP - 14}">{moment(tick)}</text>')
+    ys = f'y1="{_TOP - 8}" y2="{height - 36}"'
+    for tick in ticks(scale.axis.seconds, max(2, int((scale.right - scale.left) / 80))):
+        x, name = scale.along(tick), moment(tick)
+        lines.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" {ys}/>')
+        if x + len(name) * 6.2 < width:
+            lines.append(f'<text class="soft small" x="{x:.1f}" y="{_TOP - 14}">{name}</text>')
+    for at, seconds in scale.axis.pauses:
+        line = f'<line class="pause" x1="{scale.along(at):.1f}" x2="{scale.along(at):.1f}" {ys}/>'
+        lines.append(f"<g><title>paused for {duration(seconds)}</title>{line}</g>")
     return lines
 
 
@@ -163,13 +175,16 @@ def _legend(timeline: Timeline, y: int) -> list[str]:
         "queue": ("queued", '<rect class="queue" x="{x}" y="{bar}" width="22" height="10" rx="3"/>'),
         "failed": ("a failed attempt", '<rect class="failed" x="{x}" y="{bar}" width="22" height="10" rx="3"/>'),
         "retry": ("before a retry", '<line class="retry" x1="{x}" x2="{end}" y1="{middle}" y2="{middle}"/>'),
+        "pause": ("paused for an answer", '<line class="pause" x1="{mid}" x2="{mid}" y1="{top}" y2="{y}"/>'),
     }
-    there |= {"tool" for turn in timeline.turns if turn.calls}
+    there |= {"tool" for turn in timeline.turns if turn.calls} | {"pause" for _ in timeline.pauses}
     parts = []
     x = 18
     for kind, (name, drawing) in names.items():
         if kind in there:
-            parts.append(drawing.format(x=x, end=x + 22, bar=y - 9, line=y - 5.5, middle=y - 4))
+            parts.append(
+                drawing.format(x=x, end=x + 22, mid=x + 11, y=y, top=y - 11, bar=y - 9, line=y - 5.5, middle=y - 4)
+            )
             parts.append(f'<text class="soft small" x="{x + 28}" y="{y}">{name}</text>')
             x += 44 + int(len(name) * 6.2)
     return parts

@@ -131,6 +131,28 @@ def test_show_reads_as_a_talk(team: Path, call: Call) -> None:
     assert any("team.pair.b  error ValueError: no luck" in line for line in events)
 
 
+def test_show_says_what_a_run_waits_to_be_told(agent_file: Write, call: Call) -> None:
+    file = agent_file("""
+        @agent
+        async def asker(ctx):
+            colour = await ctx.request_input("Which colour?")
+            await ctx.emit(ctx.text(f"{colour} it is"))
+    """)
+    assert call("run", file, "Go.", "--session", "s", "--user", "Ada L").exit_code == 3
+    (shown,) = objects(call("show", "s", "--json"))
+    (pending,) = shown["runs"][0]["pending"]
+    assert (pending["kind"], pending["message"], pending["path"]) == ("input", "Which colour?", "asker")
+    *_, question, answer = call("show", "s").stdout.splitlines()
+    assert question == "‖ asker asks: Which colour?"
+    assert answer == f"  agentflow run FILE --session s --user 'Ada L' --answer {pending['id']}=VALUE"
+    done = call("run", file, "--session", "s", "--user", "Ada L", "--answer", f"{pending['id']}=red")
+    assert done.exit_code == 0
+    (shown,) = objects(call("show", "s", "--json"))
+    (run,) = shown["runs"]
+    assert (run["status"], "pending" in run) == ("ok", False)
+    assert "‖" not in call("show", "s").stdout
+
+
 def test_fork_rewind_title_delete(team: Path, call: Call) -> None:
     (copy,) = objects(call("sessions", "fork", "other", "--at", 5, "--id", "copy", "--title", "A copy", "--json"))
     assert (copy["id"], copy["events"], copy["title"]) == ("copy", 5, "A copy")
