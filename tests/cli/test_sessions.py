@@ -1,6 +1,7 @@
 """The commands for what has been kept: list, show, change, move to another file and back."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -89,6 +90,7 @@ def test_the_list_is_a_table_with_pages(team: Path, call: Call) -> None:
     head, other, first = call("sessions").stdout.splitlines()
     assert head.split() == ["session", "app", "events", "last", "used"]
     assert other.split()[:3] == ["other", "team", "15"]
+    assert other.endswith("  ok  Other?")
     assert first.endswith("One?")
     page = call("sessions", "--limit", 1)
     assert len(page.stdout.splitlines()) == 2
@@ -96,7 +98,43 @@ def test_the_list_is_a_table_with_pages(team: Path, call: Call) -> None:
     rest = call("sessions", "--limit", 1, *page.stderr.removeprefix("More: ").split())
     assert (rest.stdout.splitlines()[1], rest.stderr) == (first.replace("34  ", "34  "), "")
     assert [line["id"] for line in objects(call("sessions", "--find", "OTH", "--json"))] == ["other"]
+    assert [line["asked"] for line in objects(call("sessions", "--find", "oNe", "--json"))] == ["One?"]
+    assert refused(call("sessions", "--find", "Two")) == "there is no session like this"
     assert refused(call("sessions", "--app", "nobody")) == "there is no session like this"
+
+
+def test_the_list_says_how_the_last_run_of_each_session_ended(agent_file: Write, call: Call) -> None:
+    file = agent_file("""
+        @agent
+        async def fails(ctx):
+            raise ValueError("no luck")
+
+        @agent
+        async def asks(ctx):
+            await ctx.request_input("Which colour?")
+    """)
+    assert call("run", f"{file}:fails", "Go.", "--session", "failed").exit_code == 1
+    assert call("run", f"{file}:asks", "Go.", "--session", "waiting").exit_code == 3
+    assert call("sessions", "fork", "failed", "--at", 2, "--id", "cut").exit_code == 0
+    assert call("sessions", "fork", "failed", "--at", 0, "--id", "empty").exit_code == 0
+    ends = {line["id"]: line.get("status") for line in objects(call("sessions", "--json"))}
+    assert ends == {"failed": "error", "waiting": "paused", "cut": "unfinished", "empty": None}
+
+
+@pytest.mark.parametrize("width", [30, 44, 60, 80, 120])
+def test_the_list_fits_a_terminal(agent_file: Write, call: Call, terminal: Callable[..., Terminal], width: int) -> None:
+    file = agent_file("""
+        @agent
+        async def an_agent_with_a_name_that_is_long(ctx):
+            await ctx.emit(ctx.text("hello"))
+    """)
+    for user in ("user", "someone with a name that is long"):
+        assert call("run", file, "Shall we sell umbrellas 🌂 or not?", "--user", user).exit_code == 0
+    here = terminal("sessions", size=(24, width))
+    assert here.finish() == 0
+    lines = [line for line in here.screen if line.strip()]
+    assert len(lines) == 3
+    assert all("Shal" in line and " ok " in line for line in lines[1:])
 
 
 def test_a_session_is_named_by_the_beginning_of_its_id(team: Path, call: Call) -> None:
@@ -186,16 +224,17 @@ def test_sessions_move_to_another_file_and_back(team: Path, call: Call, tmp_path
     assert call("import", file, "--db", other).stderr == "2 sessions imported\n"
     drop = "changed"
     after = objects(call("sessions", "--json", "--db", other))
-    assert [{**line, drop: 0} for line in sorted(after, key=str)] == [
-        {**line, drop: 0} for line in sorted(before, key=str)
-    ]
+    assert [{**line, drop: 0} for line in after] == [{**line, drop: 0} for line in before]
+    assert call("export", "--all", "--db", other).stdout.encode() == file.read_bytes()
     again = call("import", file, "--db", other)
     assert (again.exit_code, again.stdout) == (1, "")
-    assert again.stderr.startswith("Error: session ")
+    assert again.stderr.startswith(f"Error: {file}: session ")
+    assert again.stderr.endswith(" is there already: try --if-exists skip, or copy; 0 sessions imported\n")
     assert call("import", file, "--db", other, "--if-exists", "skip").stderr == "0 sessions imported\n"
     (copy,) = objects(call("import", file, "--db", other, "--if-exists", "copy", "--json"))[:1]
     assert objects(call("show", copy["id"], "--db", other, "--json"))[0]["runs"]
     assert call("export", "other").stdout.encode() == call("export", "other", "--db", other).stdout.encode()
+    assert call("export", "other").stdout == call("export", "other", "oth", "last").stdout, "each comes once"
 
 
 def test_an_export_that_fails_leaves_no_half_of_a_file(team: Path, call: Call, tmp_path: Path) -> None:
@@ -211,8 +250,28 @@ def test_an_export_that_fails_leaves_no_half_of_a_file(team: Path, call: Call, t
     torn.write_bytes(call("export", "other").stdout.encode()[:-9])
     done = call("import", torn, "--if-exists", "copy")
     assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr.startswith("Error: line ")
+    assert done.stderr.startswith(f"Error: {torn}: line ")
     assert len(objects(call("sessions", "--json"))) == 2
+    assert "is where the sessions are" in refused(call("export", "other", "-o", tmp_path / "kept" / "agentflow.db"))
+    assert "can't be written: Is a directory" in refused(call("export", "other", "-o", tmp_path))
+
+
+def test_exports_go_through_pipes_and_links(team: Path, call: Call, tmp_path: Path) -> None:
+    exported = call("export", "other").stdout.encode()
+    pipe, link = tmp_path / "pipe", tmp_path / "link.jsonl"
+    os.mkfifo(pipe)
+    link.symlink_to(tmp_path / "real.jsonl")
+    command = [sys.executable, "-m", "agentflow"]
+    with subprocess.Popen([*command, "export", "other", "-o", pipe]) as process:
+        assert pipe.read_bytes() == exported
+        assert process.wait(30) == 0
+    assert call("export", "other", "-o", link).exit_code == 0
+    assert link.is_symlink()
+    assert (tmp_path / "real.jsonl").read_bytes() == exported
+    with subprocess.Popen([*command, "import", pipe, "--db", tmp_path / "new.db"]) as process:
+        pipe.write_bytes(exported)
+        assert process.wait(30) == 0
+    assert call("export", "other", "--db", tmp_path / "new.db").stdout.encode() == exported
 
 
 def test_the_file_is_looked_after(team: Path, call: Call, own_sessions: Path) -> None:
