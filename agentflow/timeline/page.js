@@ -109,7 +109,7 @@ function paint() {
   const first = Math.max(0, Math.floor(top / ROW)), last = Math.min(rows.length, Math.ceil((top + height) / ROW));
   $("labels").style.width = `${names}px`;
   $("split").style.left = `${names}px`;
-  label(first, last, top);
+  label(first, last, top, names);
   const [to, room, tall] = pen($("bars"));
   const [step, ticks] = steps(room), x = at => (at - view.from) / (view.to - view.from) * room;
   to.fillStyle = css.grid;
@@ -128,12 +128,12 @@ function paint() {
   }
   overview();
 }
-function label(first, last, top) {
+function label(first, last, top, names) {
   const shown = [];
   for (let place = first; place < last; place++) {
     const row = rows[place], line = make("div", "", `row ${state(row)}`);
     line.style.transform = `translateY(${place * ROW - top}px)`;
-    line.style.paddingLeft = `${10 + row.depth * 14}px`;
+    line.style.paddingLeft = `${10 + Math.max(0, Math.min(row.depth * 14, names - 180))}px`; // a name is worth more
     line.id = `row${row.place}`;
     line.setAttribute("role", "treeitem");
     line.setAttribute("aria-level", row.depth + 1);

@@ -4,7 +4,7 @@ from html import escape
 
 from agentflow.timeline.model import Timeline, Turn
 from agentflow.timeline.rows import Axis, Row, moment, pieces, rows, ticks
-from agentflow.timeline.text import columns, cut
+from agentflow.timeline.text import LETTERS, columns, cut
 from agentflow.timeline.words import clean, duration, plural
 
 _ROW = 24
@@ -46,7 +46,9 @@ def to_svg(timeline: Timeline, *, width: int = 960) -> str:
     table = rows(timeline)
     labels = [clean(row.label) for row in table]
     room = [22 + 14 * row.depth + columns(label) * _CHAR for row, label in zip(table, labels, strict=True)]
-    names = min(max(room, default=0) + 72, width * 0.38)
+    widest = max(room, default=0) + 72
+    names = min(widest, width * 0.38)
+    deepest = names - 80 - LETTERS * _CHAR if names < widest else names
     notes = [", ".join(row.notes()) for row in table]
     tail = min(max((columns(note) * 5.9 + 14 for note in notes if note), default=14), width * 0.22)
     scale = _Scale(names + 10, width - tail, Axis(timeline))
@@ -61,7 +63,8 @@ def to_svg(timeline: Timeline, *, width: int = 960) -> str:
         *_grid(scale, height, width),
     ]
     for place, (row, label, note) in enumerate(zip(table, labels, notes, strict=True)):
-        parts += _row(row, label, note, _TOP + _ROW * place, scale, names, tail)
+        indent = 18 + min(14 * row.depth, deepest)
+        parts += _row(row, label, note, _TOP + _ROW * place, scale, indent, names, tail)
     parts += _legend(timeline, height - 16)
     return "\n".join([*parts, "</svg>", ""])
 
@@ -116,13 +119,12 @@ def _grid(scale: _Scale, height: int, width: int) -> list[str]:
     return lines
 
 
-def _row(row: Row, label: str, note: str, y: int, scale: _Scale, names: float, tail: float) -> list[str]:
-    indent = 18 + 14 * row.depth
+def _row(row: Row, label: str, note: str, y: int, scale: _Scale, indent: float, names: float, tail: float) -> list[str]:
     shown = cut(label, max(4, int((names - indent - 62) / _CHAR))).rstrip()
     style = "top" if row.depth == 0 else "soft" if not row.turns else ""
     parts = [
-        f'<circle class="{row.status}" cx="{indent + 4}" cy="{y + 12}" r="4"/>',
-        f'<text class="{style}" x="{indent + 14}" y="{y + 16}">{escape(shown)}</text>',
+        f'<circle class="{row.status}" cx="{indent + 4:g}" cy="{y + 12}" r="4"/>',
+        f'<text class="{style}" x="{indent + 14:g}" y="{y + 16}">{escape(shown)}</text>',
     ]
     if row.turns:
         took = duration(row.seconds)

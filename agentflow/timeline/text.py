@@ -31,6 +31,8 @@ _RANK = {"": 0, "queue": 1, "children": 2, "retry": 3, "failed": 4, "own": 5, "t
 _PAUSE = "‖"
 _PLAIN = str.maketrans({"·": "-", "…": "~", _PAUSE: "|"})
 _TIME = 9
+LETTERS = 12
+"""Columns of a name that are worth more than its indentation."""
 _LEAST, _WANTED = 16, 32
 """Columns that bars need to say anything, and those that they get before notes get more."""
 
@@ -63,7 +65,10 @@ def _rows(timeline: Timeline, width: int, ascii: bool) -> list[Words]:  # noqa: 
         return lines
     labels = [label_of(row) for row in table]
     notes = [", ".join(row.notes()) for row in table]
-    names = min(max(map(columns, labels)), max(8, width * 3 // 10))
+    widest = max(map(columns, labels))
+    names = min(widest, max(8, width * 3 // 10))
+    if names < widest:
+        labels = [label_of(row, max(0, names - LETTERS)) for row in table]
     states = max(max(len(row.status) for row in table), 2)
     tail = 2 + states + (2 + max(map(columns, notes)) if any(notes) else 0)
     tail = max(2 + states, min(tail, width // 3 if width >= 100 else width - names - _TIME - _WANTED))
@@ -181,9 +186,9 @@ def _legend(table: Sequence[Row], axis: Axis, width: int, ascii: bool) -> list[W
     return [[(cut("   ".join(legend), width).rstrip(), "dim")]]
 
 
-def label_of(row: Row) -> str:
-    """Its name, indented."""
-    return "  " * row.depth + clean(row.label)
+def label_of(row: Row, most: int = 1_000) -> str:
+    """Its name, indented by at most so many columns."""
+    return " " * min(2 * row.depth, most) + clean(row.label)
 
 
 def columns(text: str) -> int:

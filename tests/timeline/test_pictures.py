@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from agentflow import Event, FunctionAgent, InvocationContext, ParallelAgent, Runner
+from agentflow import Agent, Event, FunctionAgent, InvocationContext, ParallelAgent, Runner, SequentialAgent
 from agentflow.timeline import Timeline, gantt, runs, to_chrome, to_html, to_jsonl, to_svg
 from agentflow.timeline.rows import moment, rows, ticks
 from agentflow.timeline.text import columns, cut
@@ -77,6 +77,27 @@ async def test_no_line_of_text_is_wider_than_was_asked(width: int, plain: bool) 
     for line in gantt(timeline, width=width, ascii=plain).splitlines():
         assert columns(line) <= width, line
         assert line.isascii() or not plain
+
+
+@virtual
+async def test_names_are_read_however_deep_they_are() -> None:
+    agent: Agent = speaker("the_leaf", 1)
+    for level in range(20):
+        agent = SequentialAgent(f"level_{level}", [agent])
+    (timeline,) = runs(await events_of(agent))
+    for width in (60, 80, 120):
+        assert gantt(timeline, width=width).count("level_") == 21, "the headline names the root, too"
+        assert "the_leaf" in gantt(timeline, width=width)
+    drawn = to_svg(timeline)
+    assert all(f">level_{level}</text>" in drawn for level in range(20))
+    assert ">the_leaf</text>" in drawn
+
+
+@virtual
+async def test_a_name_leaves_room_for_the_facts() -> None:
+    (timeline,) = runs(await events_of(speaker("n" * 200, 1)))
+    (title,) = re.findall(r'class="title".*?>(n+…) <', to_svg(timeline))
+    assert 50 < len(title) < 90
 
 
 async def test_what_was_said_breaks_no_picture() -> None:
