@@ -281,6 +281,7 @@ def fork_command(
     async def work() -> SessionInfo:
         async with opened(db) as stores:
             info = await find(stores.sessions, session, app=app, user=user)
+            _check(info, at or 0)
             key = await stores.sessions.fork(info.key, at=at, session_id=new_id)
             if title is not None:
                 await stores.sessions.rename(key, title)
@@ -309,8 +310,8 @@ def rewind_command(
             return await find(stores.sessions, session, app=app, user=user)
 
     info = run_async(look, debug=debug)
-    gone = max(0, info.version - to)
-    _confirm(f"Remove the last {plural(gone, 'event')} of {info.version:,} of session {info.id!r}", yes=yes)
+    _check(info, to)
+    _confirm(f"Remove the last {plural(info.version - to, 'event')} of {info.version:,} of {info.id!r}", yes=yes)
 
     async def work() -> SessionInfo:
         async with opened(db) as stores:
@@ -318,6 +319,11 @@ def rewind_command(
             return await find(stores.sessions, info.id, app=info.app_name, user=info.user_id)
 
     _told(run_async(work, debug=debug), "has {events}", as_json=as_json)
+
+
+def _check(info: SessionInfo, event: int) -> None:
+    if event > info.version:
+        raise Fault(f"session {info.id!r} has events 0 to {info.version:,}, and no {event:,}")
 
 
 @command.command("delete")

@@ -84,10 +84,12 @@ def test_words_can_be_left_out(kept: Path, call: Call, tmp_path: Path) -> None:
 
 def test_what_cant_be_drawn_says_so(kept: Path, call: Call, tmp_path: Path) -> None:
     for words, told in (
-        (("--run", "3"), "this session has runs 1 to 2, and no 3"),
+        (("--run", "3"), "this session has 2 runs, and no run 3"),
         (("--run", "x"), "this session has no run 'x'"),
         (("--run", "e-"), "'e-' could be 2 of its runs"),
         (("--run", "all", "--format", "svg"), "an SVG holds one run: choose it with --run"),
+        (("-o", tmp_path / "x.pdf"), "what a .pdf file holds is not known: say --format, or one of .txt, .svg, "),
+        (("--db", tmp_path), "is a folder: name the file in it"),
         (("-o", tmp_path / "no" / "x.svg"), "can't be written: No such file or directory"),
     ):
         done = call("timeline", "last", *words)
