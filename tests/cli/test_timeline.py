@@ -206,6 +206,9 @@ def test_the_shell_completes_sessions(kept: Path, piped: Callable[..., subproces
     for words in ("agentflow timeline ", "agentflow show " + info["id"][:4], "agentflow sessions delete "):
         done = piped(_AGENTFLOW_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(words.count(" ")))
         assert f"plain,{info['id']}" in done.stdout.decode().splitlines(), (words, done)
+    for words in ("agentflow import x", "agentflow export -o x", "agentflow timeline -o x", "agentflow run x"):
+        done = piped(_AGENTFLOW_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(words.count(" ")))
+        assert done.stdout == b"file,x\n"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
