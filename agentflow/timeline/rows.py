@@ -44,7 +44,10 @@ class Row:
             notes.append(f"{tries - len(turns)} retried" if len(turns) > 1 else f"attempt {tries}")
         failed = next((turn for turn in reversed(turns) if turn.error is not None), None)
         if failed is not None and failed.error is not None:
-            notes.append(one_line(f"{failed.error.type}: {failed.error.message}".removesuffix(": ")))
+            kind, message = failed.error.type, failed.error.message
+            if failed.status == "timeout":  # the row says what and who
+                kind, message = "", message.removeprefix(f"agent {failed.path!r} was ")
+            notes.append(one_line(": ".join(filter(None, (kind, message)))))
         elif turns and turns[-1].reason:
             notes.append(one_line(turns[-1].reason))
         if turns and turns[-1].decision:

@@ -8,6 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 from xml.etree import ElementTree
 
+import anyio
 import pytest
 
 from agentflow import Agent, Event, FunctionAgent, InvocationContext, ParallelAgent, Runner, SequentialAgent
@@ -98,6 +99,17 @@ async def test_a_name_leaves_room_for_the_facts() -> None:
     (timeline,) = runs(await events_of(speaker("n" * 200, 1)))
     (title,) = re.findall(r'class="title".*?>(n+…) <', to_svg(timeline))
     assert 50 < len(title) < 90
+
+
+@virtual
+async def test_a_timeout_says_how_long_it_had() -> None:
+    async def work(ctx: InvocationContext) -> None:
+        await anyio.sleep(9)
+
+    pair = ParallelAgent("pair", [FunctionAgent("slow", work, timeout=0.5), speaker("b", 1)], on_error="collect")
+    (timeline,) = runs(await events_of(pair))
+    (line,) = [line for line in gantt(timeline, width=120).splitlines() if "slow" in line]
+    assert line.endswith(" timeout  still at work after 0.5 s")
 
 
 async def test_what_was_said_breaks_no_picture() -> None:
