@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import click
+from rich.cells import cell_len
 
 from agentflow.cli._options import debug_option, listing_option
 from agentflow.cli._questions import told
@@ -189,7 +190,7 @@ def _failures(timeline: Timeline) -> Iterator[Words]:
 def _event_row(event: Event, began: float, width: int) -> Words:
     start = f"{event.serial or 0:>6}  {duration(max(0.0, event.timestamp - began)):>8}  "
     who = event.path or event.author
-    left = width - len(start) - len(who) - 2
+    left = width - len(start) - cell_len(who) - 2
     record = event.lifecycle
     if record is None:
         words, style = one_line(said(event)), ""
@@ -204,7 +205,7 @@ def _event_row(event: Event, began: float, width: int) -> Words:
         words += f"{' ' if words else ''}[{', '.join(event.actions.state_delta)}]"
     if event.iteration is not None:
         words += f" ({event.iteration})"
-    words = fit(words, left).rstrip() if left > 8 and len(words) > left else words
+    words = fit(words, left).rstrip() if left > 8 and cell_len(words) > left else words
     return [(start, "dim"), (clean(who), "" if record is None else "dim"), ("  " + words, style)]
 
 

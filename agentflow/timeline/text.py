@@ -31,7 +31,7 @@ _RANK = {"": 0, "queue": 1, "children": 2, "retry": 3, "failed": 4, "own": 5, "t
 _PAUSE = "‖"
 _PLAIN = str.maketrans({"·": "-", "…": "~", _PAUSE: "|"})
 _TIME = 9
-LETTERS = 12
+LETTERS = 8
 """Columns of a name that are worth more than its indentation."""
 _LEAST, _WANTED = 16, 32
 """Columns that bars need to say anything, and those that they get before notes get more."""
@@ -68,7 +68,9 @@ def _rows(timeline: Timeline, width: int, ascii: bool) -> list[Words]:  # noqa: 
     widest = max(map(columns, labels))
     names = min(widest, max(8, width * 3 // 10))
     if names < widest:
-        labels = [label_of(row, max(0, names - LETTERS)) for row in table]
+        most = max(0, names - LETTERS)
+        step = 2 if 2 * max(row.depth for row in table) <= most else 1
+        labels = [label_of(row, step, most) for row in table]
     states = max(max(len(row.status) for row in table), 2)
     tail = 2 + states + (2 + max(map(columns, notes)) if any(notes) else 0)
     tail = max(2 + states, min(tail, width // 3 if width >= 100 else width - names - _TIME - _WANTED))
@@ -95,6 +97,7 @@ def _rows(timeline: Timeline, width: int, ascii: bool) -> list[Words]:  # noqa: 
 def _headline(timeline: Timeline, axis: Axis, width: int) -> Words:
     status = timeline.status or "unfinished"
     name = clean(timeline.root.name) if timeline.root is not None else "run"
+    name = cut(name, min(columns(name), max(LETTERS, width - columns(status) - 12))).rstrip()
     facts = [duration(timeline.wall), plural(len(timeline.turns), "turn"), plural(timeline.events, "event")]
     if timeline.usage.total_tokens:
         facts.append(plural(timeline.usage.total_tokens, "token"))
@@ -186,9 +189,9 @@ def _legend(table: Sequence[Row], axis: Axis, width: int, ascii: bool) -> list[W
     return [[(cut("   ".join(legend), width).rstrip(), "dim")]]
 
 
-def label_of(row: Row, most: int = 1_000) -> str:
-    """Its name, indented by at most so many columns."""
-    return " " * min(2 * row.depth, most) + clean(row.label)
+def label_of(row: Row, step: int = 2, most: int = 1_000) -> str:
+    """Its name, indented by `step` columns a level, at most by so many."""
+    return " " * min(step * row.depth, most) + clean(row.label)
 
 
 def columns(text: str) -> int:

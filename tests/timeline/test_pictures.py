@@ -91,6 +91,9 @@ async def test_names_are_read_however_deep_they_are() -> None:
         assert "the_leaf" in gantt(timeline, width=width)
     drawn = to_svg(timeline)
     assert all(f">level_{level}</text>" in drawn for level in range(20))
+    (everything,) = runs(await events_of(panel()))
+    (filings,) = [line for line in gantt(everything, width=44).splitlines() if "filings" in line]
+    assert filings.startswith("    filings "), "where it is narrow, a level takes one column"
     assert ">the_leaf</text>" in drawn
 
 
@@ -99,6 +102,7 @@ async def test_a_name_leaves_room_for_the_facts() -> None:
     (timeline,) = runs(await events_of(speaker("n" * 200, 1)))
     (title,) = re.findall(r'class="title".*?>(n+…) <', to_svg(timeline))
     assert 50 < len(title) < 90
+    assert gantt(timeline, width=60).splitlines()[0].endswith("n… ok · 1.0 s")
 
 
 @virtual
