@@ -23,6 +23,7 @@ def to_jsonl(timelines: Iterable[Timeline]) -> Iterator[str]:
             if turn.parent is not None:
                 line["parent"] = places[id(turn.parent)]
             line |= record(turn, lambda time: time)
+            line["status"] = turn.status or "unfinished"
             if id(turn) in critical:
                 line["critical"] = True
             yield json.dumps(line, ensure_ascii=False)

@@ -48,7 +48,7 @@ def to_svg(timeline: Timeline, *, width: int = 960) -> str:
     room = [22 + 14 * row.depth + columns(label) * _CHAR for row, label in zip(table, labels, strict=True)]
     widest = max(room, default=0) + 72
     names = min(widest, width * 0.38)
-    deepest = names - 80 - LETTERS * _CHAR if names < widest else names
+    deepest = names - 84 - LETTERS * _CHAR if names < widest else names
     notes = [", ".join(row.notes()) for row in table]
     tail = min(max((columns(note) * 5.9 + 14 for note in notes if note), default=14), width * 0.22)
     scale = _Scale(names + 10, width - tail, Axis(timeline))
