@@ -231,7 +231,9 @@ def test_sessions_move_to_another_file_and_back(team: Path, call: Call, tmp_path
     assert again.stderr.endswith(" is there already: try --if-exists skip, or copy; 0 sessions imported\n")
     assert call("import", file, "--db", other, "--if-exists", "skip").stderr == "0 sessions imported\n"
     (copy,) = objects(call("import", file, "--db", other, "--if-exists", "copy", "--json"))[:1]
-    assert objects(call("show", copy["id"], "--db", other, "--json"))[0]["runs"]
+    (shown,) = objects(call("show", copy["id"], "--db", other, "--json"))
+    assert shown["runs"]
+    assert {name: shown[name] for name in copy} == copy
     assert call("export", "other").stdout.encode() == call("export", "other", "--db", other).stdout.encode()
     assert call("export", "other").stdout == call("export", "other", "oth", "last").stdout, "each comes once"
 
