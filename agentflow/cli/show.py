@@ -24,6 +24,9 @@ from agentflow.timeline.model import Timeline
 from agentflow.timeline.text import STYLES
 from agentflow.timeline.words import clean, duration, one_line, plural, said, short
 
+_NAMED = 5
+"""Branches that are named where one reason cancelled many."""
+
 
 @click.command("show")
 @session_argument()
@@ -175,14 +178,20 @@ def _run(number: int, timeline: Timeline, events: list[Event], *, all_events: bo
 
 
 def _failures(timeline: Timeline) -> Iterator[Words]:
-    """What went wrong, where it began; and why what was cancelled was."""
+    """What went wrong, where it began; and why what was cancelled was, told once of all that one reason ended."""
+    stopped: dict[tuple[str, str], list[str]] = {}
     for turn in timeline.turns:
         below = any(child.error is not None for child in turn.children)
         if turn.error is not None and not below:
             words = one_line(f"{turn.error.type}: {turn.error.message}".removesuffix(": "))
             yield [(f"✕ {turn.path}: ", "bold red"), (words, "red")]
-        elif turn.status == "cancelled" and turn.reason and turn.forked:
-            yield [(f"■ {turn.path} ", "yellow"), (f"cancelled: {one_line(turn.reason)}", "dim")]
+        elif turn.status == "cancelled" and turn.reason and (turn.forked or turn.parent is None):
+            above = turn.parent
+            if above is None or (above.status, above.reason) != ("cancelled", turn.reason):
+                stopped.setdefault((turn.path.rpartition(".")[0], turn.reason), []).append(turn.label)
+    for (path, reason), names in stopped.items():
+        who = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
+        yield [(f"■ {f'{path}: ' if path else ''}{who} ", "yellow"), (f"cancelled: {one_line(reason)}", "dim")]
     if not timeline.status:
         yield [("… it has no end: it was cut short, or is still going on", "cyan")]
 

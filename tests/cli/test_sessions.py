@@ -169,6 +169,27 @@ def test_show_reads_as_a_talk(team: Path, call: Call) -> None:
     assert any("team.pair.b  error ValueError: no luck" in line for line in events)
 
 
+def test_show_says_once_why_many_were_cancelled(agent_file: Write, call: Call) -> None:
+    file = agent_file("""
+        @agent
+        async def quick(ctx):
+            await ctx.emit(ctx.text("first"))
+
+        @agent
+        async def slow(ctx):
+            await anyio.sleep_forever()
+
+        race = ParallelAgent("race", [quick, *(slow.clone(name=f"slow{n}") for n in range(8))], stop_when=1)
+        late = SequentialAgent("late", [ParallelAgent("both", [slow.clone(name="x"), slow.clone(name="y")])])
+    """)
+    assert call("run", f"{file}:race", "Go.").exit_code == 0
+    marked = [line for line in call("show").stdout.splitlines() if line.startswith("■")]
+    assert marked == ["■ race: slow0, slow1, slow2, slow3, slow4 and 3 more cancelled: 1 of 9 succeeded"]
+    assert call("run", f"{file}:late", "Go.", "--timeout", "0.5s").exit_code == 1
+    marked = [line for line in call("show").stdout.splitlines() if line.startswith("■")]
+    assert marked == ["■ late cancelled: the run's time (0.5 s) was up"]
+
+
 def test_show_says_what_a_run_waits_to_be_told(agent_file: Write, call: Call) -> None:
     file = agent_file("""
         @agent
