@@ -68,7 +68,7 @@ def command(
                     for part in event.parts:
                         if isinstance(part, ToolResult):
                             asked.pop(part.id, None)
-                if not as_json and (all_events or event.lifecycle is None):
+                if all_events or not (as_json or event.lifecycle):
                     events.setdefault(event.invocation_id, []).append(event)
 
             await read_events(stores.sessions, info, take, quiet=as_json)
@@ -88,6 +88,9 @@ def command(
         found = [_run_object(numbers[run_id], runs.timelines[run_id], pending[run_id]) for run_id in ids]
         first = next(iter(runs.timelines.values())).asked if runs.timelines else ""
         click.echo(json.dumps({**as_object(info, first), "state": info.state, "runs": found}, ensure_ascii=False))
+        for run_id in ids:
+            for event in events.get(run_id, ()):
+                click.echo(event.to_json())
         return
     print_rows(_rows(info, runs, pending, events, all_events=all_events, with_state=with_state))
 

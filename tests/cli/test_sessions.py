@@ -167,6 +167,9 @@ def test_show_reads_as_a_talk(team: Path, call: Call) -> None:
     assert events[4].split()[0] == "1"
     assert any("hello 1 [seen]" in line for line in events)
     assert any("team.pair.b  error ValueError: no luck" in line for line in events)
+    session, *lines = call("show", "other", "--events", "--json").stdout.splitlines()
+    assert json.loads(session)["id"] == "other"
+    assert lines == call("replay", "other", "--json").stdout.splitlines()
 
 
 def test_show_says_once_why_many_were_cancelled(agent_file: Write, call: Call) -> None:
