@@ -4,11 +4,13 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
+import anyio
 import click
 
 from agentflow.archive import export_session, import_sessions
@@ -20,6 +22,9 @@ from agentflow.cli.sessions import as_object
 from agentflow.errors import SessionExists
 from agentflow.services.sessions import SessionInfo
 from agentflow.timeline.words import plural
+
+_CHUNK = 1 << 18
+"""Bytes that are read at once."""
 
 
 @click.command("export")
@@ -136,39 +141,42 @@ def import_command(
         async with opened(db, create=True) as stores:
             for name, size in sizes.items():
                 at = f"{name}: " if name != "-" else ""
-                with (
-                    progress(f"Importing {name}", size, unit="bytes", quiet=as_json) as advance,
-                    _reading(name) as file,
-                ):
-                    async for info in import_sessions(
-                        _counted(file, advance),
-                        sessions=stores.sessions,
-                        artifacts=stores.artifacts,
-                        if_exists=if_exists,
-                    ):
-                        count += 1
-                        if as_json:
-                            click.echo(json.dumps(as_object(info), ensure_ascii=False))
+                with progress(f"Importing {name}", size, unit="bytes", quiet=as_json) as advance:
+                    async with aclosing(_lines(name, advance)) as lines:
+                        async for info in import_sessions(
+                            lines, sessions=stores.sessions, artifacts=stores.artifacts, if_exists=if_exists
+                        ):
+                            count += 1
+                            if as_json:
+                                click.echo(json.dumps(as_object(info), ensure_ascii=False))
 
     try:
         run_async(work, debug=debug)
     except Failure as failure:
         hint = ": try --if-exists skip, or copy" if isinstance(failure.__cause__, SessionExists) else ""
         raise Failure(f"{at}{failure.message}{hint}; {plural(count, 'session')} imported") from failure
+    except KeyboardInterrupt:
+        click.echo(f"{plural(count, 'session')} imported; --if-exists skip goes on from there", err=True)
+        raise
     if not as_json:
         click.echo(f"{plural(count, 'session')} imported", err=True)
 
 
-@contextmanager
-def _reading(name: str) -> Iterator[BinaryIO]:
-    if name == "-":
-        yield sys.stdin.buffer
-    else:
-        with Path(name).open("rb") as file:
-            yield file
-
-
-def _counted(file: BinaryIO, advance: Advance) -> Iterator[bytes]:
-    for line in file:
-        advance(len(line))
-        yield line
+async def _lines(name: str, advance: Advance) -> AsyncGenerator[bytes]:
+    """The lines of a file. Ctrl-C is heard also while a pipe or a terminal has none."""
+    parts: list[bytes] = []
+    with FileIO(sys.stdin.fileno(), closefd=False) if name == "-" else FileIO(name) as file:
+        while True:
+            if sys.platform != "win32":
+                with suppress(PermissionError):  # of a file, which never keeps one waiting
+                    await anyio.wait_readable(file)
+            chunk = file.read(_CHUNK)
+            if not chunk:
+                break
+            advance(len(chunk))
+            first, *more = chunk.split(b"\n")
+            parts.append(first)
+            for line in more:
+                yield b"".join(parts)
+                parts = [line]
+    yield b"".join(parts)

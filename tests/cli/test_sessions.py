@@ -299,6 +299,16 @@ def test_exports_go_through_pipes_and_links(team: Path, call: Call, tmp_path: Pa
     assert call("export", "other", "--db", tmp_path / "new.db").stdout.encode() == exported
 
 
+def test_ctrl_c_ends_an_import_that_waits_for_more(team: Path, call: Call, terminal: Callable[..., Terminal]) -> None:
+    here = terminal("import", "-", "--db", "new.db", "--json")
+    for line in call("export", "other").stdout.encode().splitlines(keepends=True):
+        here.press(line)
+    here.wait_for('"id": "other"')
+    here.press(b"\x03")
+    assert here.finish() == 130
+    assert "1 session imported; --if-exists skip goes on from there" in here.plain
+
+
 def test_the_file_is_looked_after(team: Path, call: Call, own_sessions: Path) -> None:
     assert call("db", "info").stdout.splitlines()[0] == str(own_sessions)
     (info,) = objects(call("db", "info", "--json"))
