@@ -265,7 +265,7 @@ function pick(turn, {scroll = true} = {}) {
 }
 const target = (row, turn = row.turns[row.turns.length - 1]) => ({row, turn});
 function step(by) {
-  const at = picked ? clamp(picked.row.at + by, 0, rows.length - 1) : by > 0 ? 0 : rows.length - 1;
+  const at = clamp((picked ? picked.row.at : by > 0 ? -1 : rows.length) + by, 0, rows.length - 1);
   if (rows[at]) pick(target(rows[at]));
 }
 function other(by) {
