@@ -127,7 +127,7 @@ async def _entry(sessions: SessionService, info: SessionInfo) -> _Entry:
     last = session.events[-1] if session is not None and session.events else None
     status = "unfinished" if last is not None else ""
     if last is not None and isinstance(last.lifecycle, AgentComplete) and "." not in last.path:
-        status = last.lifecycle.outcome
+        status = one_line(last.lifecycle.outcome)
     return _Entry(info, await _first_words(sessions, info), status)
 
 

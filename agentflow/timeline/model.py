@@ -21,7 +21,7 @@ from agentflow.events import (
     SynthesisComplete,
     Usage,
 )
-from agentflow.timeline.words import decision, said
+from agentflow.timeline.words import decision, one_line, said
 
 _GAP = 0.05
 """Share of the wall time from which an agent's own work, between its children's, has a place on the critical path."""
@@ -347,7 +347,7 @@ class Timeline:
         turn.error, turn.reason = record.error, record.reason or turn.reason
         turn.tries = max(turn.tries, record.attempts)
         self._paid(turn, event)
-        self._end(turn, ended, record.outcome)
+        self._end(turn, ended, one_line(record.outcome))
 
     def _end(self, turn: Turn, now: float, status: str) -> None:
         turn.last, turn.ended, turn.status = self._place, max(now, turn.began), status

@@ -1,5 +1,6 @@
 """A run as one SVG picture, light and dark, for a page or a report."""
 
+from collections.abc import Sequence
 from html import escape
 
 from agentflow.timeline.model import Timeline, Turn
@@ -52,7 +53,8 @@ def to_svg(timeline: Timeline, *, width: int = 960) -> str:
     notes = [", ".join(row.notes()) for row in table]
     tail = min(max((columns(note) * 5.9 + 14 for note in notes if note), default=14), width * 0.22)
     scale = _Scale(names + 10, width - tail, Axis(timeline))
-    height = _TOP + _ROW * len(table) + 40
+    bottom = _TOP + _ROW * len(table)
+    legend, height = _legend(timeline, table, bottom + 24, width)
     size, alt = f'width="{width}" height="{height}"', escape(_summary(timeline), quote=True)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {width} {height}" role="img" aria-label="{alt}">',
@@ -60,13 +62,12 @@ def to_svg(timeline: Timeline, *, width: int = 960) -> str:
         _DEFINITIONS,
         f'<rect class="back" width="{width}" height="{height}" rx="8"/>',
         *_heading(timeline, scale.axis, width),
-        *_grid(scale, height, width),
+        *_grid(scale, bottom, width),
     ]
     for place, (row, label, note) in enumerate(zip(table, labels, notes, strict=True)):
         indent = 18 + min(14 * row.depth, deepest)
         parts += _row(row, label, note, _TOP + _ROW * place, scale, indent, names, tail)
-    parts += _legend(timeline, height - 16)
-    return "\n".join([*parts, "</svg>", ""])
+    return "\n".join([*parts, *legend, "</svg>", ""])
 
 
 class _Scale:
@@ -98,16 +99,17 @@ def _heading(timeline: Timeline, axis: Axis, width: int) -> list[str]:
     name = clean(timeline.root.name) if timeline.root is not None else "run"
     name = cut(name, max(8, min(columns(name), int((width - 60 - columns(f"{told}{status}") * 6.4) / 9.5)))).rstrip()
     asked = cut(" ".join(clean(timeline.asked).split()), int((width - 40) / 6.4)).rstrip()
+    ended = f'<tspan class="{escape(status)}">{escape(status)}</tspan>'
     return [
-        f'<text class="title" x="18" y="31">{escape(name)} <tspan class="{status}">{status}</tspan></text>',
+        f'<text class="title" x="18" y="31">{escape(name)} {ended}</text>',
         f'<text class="soft" x="{width - 18}" y="31" text-anchor="end">{told}</text>',
         f'<text class="soft" x="18" y="51">{escape(asked)}</text>',
     ]
 
 
-def _grid(scale: _Scale, height: int, width: int) -> list[str]:
+def _grid(scale: _Scale, bottom: int, width: int) -> list[str]:
     lines = []
-    ys = f'y1="{_TOP - 8}" y2="{height - 36}"'
+    ys = f'y1="{_TOP - 8}" y2="{bottom + 4}"'
     for tick in ticks(scale.axis.seconds, max(2, int((scale.right - scale.left) / 80))):
         x, name = scale.along(tick), moment(tick)
         lines.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" {ys}/>')
@@ -123,7 +125,7 @@ def _row(row: Row, label: str, note: str, y: int, scale: _Scale, indent: float, 
     shown = cut(label, max(4, int((names - indent - 62) / _CHAR))).rstrip()
     style = "top" if row.depth == 0 else "soft" if not row.turns else ""
     parts = [
-        f'<circle class="{row.status}" cx="{indent + 4:g}" cy="{y + 12}" r="4"/>',
+        f'<circle class="{escape(row.status)}" cx="{indent + 4:g}" cy="{y + 12}" r="4"/>',
         f'<text class="{style}" x="{indent + 14:g}" y="{y + 16}">{escape(shown)}</text>',
     ]
     if row.turns:
@@ -146,7 +148,7 @@ def _facts(row: Row, turn: Turn) -> str:
 
 def _bars(turn: Turn, y: int, scale: _Scale) -> list[str]:
     bars = []
-    status = turn.status or "unfinished"
+    status = escape(turn.status or "unfinished")
     for kind, began, ended in pieces(turn):
         x = scale.x(began)
         width = scale.x(ended) - x
@@ -168,7 +170,8 @@ def _bars(turn: Turn, y: int, scale: _Scale) -> list[str]:
     return bars
 
 
-def _legend(timeline: Timeline, y: int) -> list[str]:
+def _legend(timeline: Timeline, table: Sequence[Row], y: int, width: int) -> tuple[list[str], int]:
+    """What the picture is drawn with, and how it ended where that isn't `ok`; and the height with it."""
     there = {kind for turn in timeline.turns for kind, _, _ in pieces(turn)}
     names = {
         "own": ("at work", '<rect class="ok" x="{x}" y="{bar}" width="22" height="10" rx="3"/>'),
@@ -180,13 +183,17 @@ def _legend(timeline: Timeline, y: int) -> list[str]:
         "pause": ("paused for an answer", '<line class="pause" x1="{mid}" x2="{mid}" y1="{top}" y2="{y}"/>'),
     }
     there |= {"tool" for turn in timeline.turns if turn.calls} | {"pause" for _ in timeline.pauses}
+    shown = [names[kind] for kind in names if kind in there]
+    ended = dict.fromkeys(row.status for row in table if row.status != "ok")
+    shown += [(status, '<circle class="{name}" cx="{mid}" cy="{middle}" r="4"/>') for status in ended]
     parts = []
     x = 18
-    for kind, (name, drawing) in names.items():
-        if kind in there:
-            parts.append(
-                drawing.format(x=x, end=x + 22, mid=x + 11, y=y, top=y - 11, bar=y - 9, line=y - 5.5, middle=y - 4)
-            )
-            parts.append(f'<text class="soft small" x="{x + 28}" y="{y}">{name}</text>')
-            x += 44 + int(len(name) * 6.2)
-    return parts
+    for name, drawing in shown:
+        taken = 44 + int(len(name) * 6.2)
+        if x + taken > width and x > 18:
+            x, y = 18, y + 20
+        places = {"x": x, "mid": x + 11, "end": x + 22, "y": y, "top": y - 11, "bar": y - 9, "line": y - 5.5}
+        parts.append(drawing.format(**places, middle=y - 4, name=escape(name)))
+        parts.append(f'<text class="soft small" x="{x + 28}" y="{y}">{escape(name)}</text>')
+        x += taken
+    return parts, y + 16
