@@ -187,14 +187,17 @@ def _failures(timeline: Timeline) -> Iterator[Words]:
         below = any(child.error is not None for child in turn.children)
         if turn.error is not None and not below:
             words = one_line(f"{turn.error.type}: {turn.error.message}".removesuffix(": "))
-            yield [(f"✕ {turn.path}: ", "bold red"), (words, "red")]
+            yield [(f"✕ {one_line(turn.path)}: ", "bold red"), (words, "red")]
         elif turn.status == "cancelled" and turn.reason and (turn.forked or turn.parent is None):
             above = turn.parent
             if above is None or (above.status, above.reason) != ("cancelled", turn.reason):
                 stopped.setdefault((turn.path.rpartition(".")[0], turn.reason), []).append(turn.label)
     for (path, reason), names in stopped.items():
         who = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
-        yield [(f"■ {f'{path}: ' if path else ''}{who} ", "yellow"), (f"cancelled: {one_line(reason)}", "dim")]
+        yield [
+            (f"■ {one_line(f'{path}: {who}' if path else who)} ", "yellow"),
+            (f"cancelled: {one_line(reason)}", "dim"),
+        ]
     if not timeline.status:
         yield [("… it has no end: it was cut short, or is still going on", "cyan")]
 
@@ -217,6 +220,7 @@ def _event_row(event: Event, began: float, width: int) -> Words:
         words += f"{' ' if words else ''}[{', '.join(event.actions.state_delta)}]"
     if event.iteration is not None:
         words += f" ({event.iteration})"
+    words = one_line(words)
     words = fit(words, left).rstrip() if left > 8 and cell_len(words) > left else words
     return [(start, "dim"), (clean(who), "" if record is None else "dim"), ("  " + words, style)]
 

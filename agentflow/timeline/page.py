@@ -31,7 +31,7 @@ def to_html(timelines: Sequence[Timeline]) -> str:
     name = last.root.name if last.root is not None else "run"
     title = f"{name} · {last.status or 'unfinished'} · {duration(last.wall)}"
     parts = {
-        "TITLE": html.escape(title),
+        "TITLE": html.escape(clean(title)),
         "STYLE": _file("page.css"),
         "DATA": data.replace("<", "\\u003c"),  # nothing in it may end its element
         "SCRIPT": _file("page.js"),

@@ -30,6 +30,9 @@ TEAM = """
 """
 
 
+EVIL = "\x1b]0;gone\x07\x1b[2J"
+
+
 def objects(result: Result) -> list[dict[str, object]]:
     assert (result.exit_code, result.stderr) == (0, "")
     return [json.loads(line) for line in result.stdout.splitlines()]
@@ -297,6 +300,31 @@ def test_exports_go_through_pipes_and_links(team: Path, call: Call, tmp_path: Pa
         pipe.write_bytes(exported)
         assert process.wait(30) == 0
     assert call("export", "other", "--db", tmp_path / "new.db").stdout.encode() == exported
+
+
+def poisoned(value: object, key: str = "") -> object:
+    """What was exported, with something in each string that steers a terminal."""
+    if isinstance(value, dict):
+        return {f"{name}{EVIL}" if key == "stateDelta" else name: poisoned(part, name) for name, part in value.items()}
+    if isinstance(value, list):
+        return [poisoned(part, key) for part in value]
+    known = ("id", "invocationId", "user", "kind", "name", "end")
+    return f"{value}{EVIL}" if isinstance(value, str) and key not in known else value
+
+
+def test_nothing_in_an_export_steers_a_terminal(team: Path, call: Call, tmp_path: Path) -> None:
+    """Whoever made it can have written anything."""
+    file, db = tmp_path / "evil.jsonl", tmp_path / "evil.db"
+    lines = [poisoned(json.loads(line)) for line in call("export", "other").stdout.splitlines()]
+    file.write_text("\n".join(map(json.dumps, lines)).replace('"gather_complete"', json.dumps(f"new{EVIL}")))
+    assert call("import", file, "--db", db).exit_code == 0
+    for words in (
+        ["sessions"], ["show"], ["show", "--events", "--state"], ["timeline"], ["timeline", "--format", "svg"],
+        ["timeline", "--format", "html"], ["replay"], ["db", "info"], ["sessions", "title", "last", f"x{EVIL}"],
+    ):  # fmt: skip
+        done = call(*words, "--db", db)
+        assert done.exit_code == 0, (words, done.output)
+        assert "\x1b" not in done.output, words
 
 
 def test_ctrl_c_ends_an_import_that_waits_for_more(team: Path, call: Call, terminal: Callable[..., Terminal]) -> None:
