@@ -151,6 +151,10 @@ def _rows(
         timeline = runs.timelines[run_id]
         yield [("", "")]
         yield from _run(numbers[run_id], timeline, events.get(run_id, []), all_events=all_events)
+        if not timeline.status:
+            latest = timeline.now == max(other.now for other in runs.timelines.values())
+            ongoing = ", or is still going on" if latest else ""
+            yield [(f"… it has no end: it was cut short{ongoing}", "cyan")]
         yield from _waiting(info, questions)
 
 
@@ -198,8 +202,6 @@ def _failures(timeline: Timeline) -> Iterator[Words]:
             (f"■ {one_line(f'{path}: {who}' if path else who)} ", "yellow"),
             (f"cancelled: {one_line(reason)}", "dim"),
         ]
-    if not timeline.status:
-        yield [("… it has no end: it was cut short, or is still going on", "cyan")]
 
 
 def _event_row(event: Event, began: float, width: int) -> Words:

@@ -186,7 +186,13 @@ def _legend(table: Sequence[Row], axis: Axis, width: int, ascii: bool) -> list[W
     legend = [f"{_LINES[kind][ascii] * 2} {name}" for kind, name in names.items() if kind in there]
     if axis.pauses:
         legend.append(f"{_PAUSE} paused for an answer")
-    return [[(cut("   ".join(legend), width).rstrip(), "dim")]]
+    lines: list[str] = []
+    for words in legend:
+        if lines and columns(f"{lines[-1]}   {words}") <= width:
+            lines[-1] += f"   {words}"
+        else:
+            lines.append(words)
+    return [[(line, "dim")] for line in lines]
 
 
 def label_of(row: Row, step: int = 2, most: int = 1_000) -> str:

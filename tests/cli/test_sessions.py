@@ -196,6 +196,14 @@ def test_show_says_once_why_many_were_cancelled(agent_file: Write, call: Call) -
     assert marked == ["■ late cancelled: the run's time (0.5 s) was up"]
 
 
+def test_show_says_what_was_cut_short(team: Path, call: Call) -> None:
+    """One run of a session at a time: what has no end and came before another isn't going on."""
+    assert call("sessions", "fork", "other", "--at", 6, "--id", "cut").exit_code == 0
+    assert call("show", "cut").stdout.endswith("… it has no end: it was cut short, or is still going on\n")
+    assert call("run", team, "again", "--session", "cut").exit_code == 0
+    assert "… it has no end: it was cut short\n" in call("show", "cut").stdout
+
+
 def test_show_says_what_a_run_waits_to_be_told(agent_file: Write, call: Call) -> None:
     file = agent_file("""
         @agent

@@ -262,7 +262,7 @@ async def test_a_run_that_was_answered_is_one_run_and_its_pauses_take_no_room() 
     assert lines[0].startswith("talk ok · 4.0 s · 2 h 00 m paused · ")
     (other,) = [line for line in lines if line.startswith("    other")]
     assert lines[1].index("‖") - other.rindex("━") in (0, 1)
-    assert "‖ paused for an" in lines[-1]
+    assert lines[-1] == "‖ paused for an answer"
     assert gantt(timeline, ascii=True).isascii()
     assert to_svg(timeline).count("<title>paused for 60 m 00 s</title>") == 2
     assert '"pauses":[[3.0,3600.0],[3.0,3600.0]]' in to_html([timeline])
