@@ -163,7 +163,7 @@ async def test_a_session_has_a_timeline_for_each_run() -> None:
 @virtual
 async def test_twins_have_rows_of_their_own() -> None:
     async def direct(ctx: InvocationContext) -> None:
-        async with Branches(ctx, max_concurrency=2).open() as group:
+        async with Branches(ctx, max_concurrency=2) as group:
             for number in range(3):
                 group.add(voter, message=f"vote {number}")
 
