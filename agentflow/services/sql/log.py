@@ -46,7 +46,7 @@ class Append(Job):
         self.together = together
         self.key = key
         self.expected = expected
-        self.rows = [body_of(event) for event in batch]
+        self.rows = list(map(body_of, batch))
 
 
 class Log:
@@ -209,20 +209,28 @@ def _refusal(job: Append, known: _Known | None) -> Exception | None:
     return None
 
 
-def body_of(event: Event) -> tuple[Event, str, str, float, str, Actions | None, bool]:
+def body_of(event: Event, *, numbered: bool = False) -> tuple[Event, str, str, float, str, Actions | None, bool]:
     """An event and what is stored of it: run, branch, time, JSON without its numbers, and what it does to state.
 
     Then whether its branch, or all of the run, has ended with it, so that little more can be expected there.
 
+    Args:
+        event: One that is new.
+        numbered: It has its numbers already, since it is restored.
+
     Raises:
+        ServiceError: It is partial, or stored already.
         InvalidEvent: It can't be written as JSON.
     """
     fields = event.__dict__
     try:
-        if fields["serial"] is None:
-            body = event.to_json()
-        else:
+        if numbered:
             body = event.model_dump_json(by_alias=True, exclude_defaults=True, exclude={"seq", "serial"})
+        elif fields["partial"] or fields["serial"] is not None:
+            what = "partial" if fields["partial"] else "stored already"
+            raise ServiceError(f"event {event.id!r} is {what}: not appended")
+        else:
+            body = event.to_json()
     except ValueError as error:
         raise InvalidEvent(f"event {event.id!r} can't be stored: {error}") from error
     record = fields["lifecycle"]
