@@ -14,9 +14,11 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ClauseElement
 
 Row = tuple[Any, ...]
-_ROWS = 128
 NO_LIMIT = 2**62
 """What `:limit` is when all are wanted."""
+
+_ROWS = 128
+"""The most rows that one statement inserts."""
 
 
 def param(name: str) -> BindParameter[Any]:
@@ -104,6 +106,10 @@ class Query:
         it for milliseconds.
         """
         cursor = connection.cursor()
+        text = self.text
+        if not self._names:
+            cursor.executemany(text, [dict(zip(self._defaults, row, strict=True)) for row in rows])
+            return
         done, size = 0, _ROWS
         while done < len(rows):
             while size > len(rows) - done:
