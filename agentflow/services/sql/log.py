@@ -1,4 +1,4 @@
-"""How events get into the log: the hot path. Many appends become one `executemany` in the writer's transaction."""
+"""How events get into the log: the hot path. Many appends become few statements in the writer's transaction."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
