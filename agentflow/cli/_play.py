@@ -71,6 +71,8 @@ class Player:
         self.interrupts = Interrupts()
         self.exit_code = 0
         self._told = False
+        self._gone = False
+        self._ended: BaseException | None = None
         self._run: Run
         self._memory: Stores | None = None
         if importlib.util.find_spec(settings.backend) is None:
@@ -80,7 +82,7 @@ class Player:
     @property
     def over(self) -> bool:
         """Whether nothing further should be run."""
-        return bool(self.interrupts.signal) or self.exit_code == READER_GONE
+        return bool(self.interrupts.signal) or self._gone
 
     def play(self, agent: Agent, message: str | None) -> None:
         """Run `agent` to its end; where it asks and a person is there to answer, go on with the answers.
@@ -107,10 +109,14 @@ class Player:
             failure = anyio.run(self._play, agent, message, session, answers, view, backend=settings.backend)
         except ReaderGone as gone:
             failure = gone
-        except BaseExceptionGroup as group:
-            raise _way_out(group) from group
+        if self._ended is not None:
+            raise self._ended
         if isinstance(failure, ReaderGone) or (isinstance(failure, BrokenPipeError) and _broken(settings.out)):
+            self._gone = True
             self.exit_code = READER_GONE
+            if isinstance(failure.__cause__, OSError) and not isinstance(failure.__cause__, BrokenPipeError):
+                self.exit_code = 1
+                self.report(failure.__cause__)
             drop(settings.out)
         elif self.interrupts.signal:
             self.exit_code = self.interrupts.exit_code
@@ -162,7 +168,11 @@ class Player:
                 )
             except ConfigError as error:
                 raise Fault(describe(error)) from error
-            failure = await self._watch(runner, run, view)
+            try:
+                failure = await self._watch(runner, run, view)
+            except BaseExceptionGroup as group:
+                self._ended = _way_out(group)  # raised outside: asyncio would log it as an accident
+                return None
             if self._memory is None and run.status != "pending":
                 self._tell_session()
         return failure

@@ -18,7 +18,7 @@ STOPPING = "Cancelling the run; Ctrl-C again quits at once."
 
 
 class ReaderGone(Exception):
-    """Who read our output has closed the pipe."""
+    """Who read our output has closed the pipe, or it takes no more: `__cause__` is what the system says."""
 
 
 class View(Protocol):
@@ -34,7 +34,7 @@ class View(Protocol):
         """The next event.
 
         Raises:
-            ReaderGone: Nobody reads any more.
+            ReaderGone: Nobody reads any more, or nothing more can be written.
         """
 
     async def keep_drawing(self) -> None:
@@ -89,7 +89,7 @@ class JsonView(_Quiet):
         try:
             self.out.buffer.write(event.to_json().encode() + b"\n")
             self.out.buffer.flush()
-        except BrokenPipeError as error:
+        except OSError as error:
             raise ReaderGone from error
         self._stored += not event.partial
 
@@ -129,5 +129,5 @@ class PlainView(_Quiet):
             try:
                 self.out.writelines(lines)
                 self.out.flush()
-            except BrokenPipeError as error:
+            except OSError as error:
                 raise ReaderGone from error
