@@ -98,7 +98,7 @@ def _files(path: str | None) -> list[Path]:
     if path is None:
         return [TEXT]
     place = Path(path)
-    if not place.exists():
+    if not path or not place.exists():  # nothing is an empty variable of the shell, not the working folder
         raise Fault(f"there is no file or folder {path!r}")
     if not place.is_dir():
         return [place]
