@@ -184,7 +184,7 @@ def summary_rows(
         board: After the last event.
         timing: After the last event.
         status: How the run ended.
-        wall: Seconds.
+        wall: Seconds, for a root that has no end.
         computing: Seconds of processor time that worker threads used meanwhile.
         most: At most so many lines; failed and slow ones stay. `None` means all.
     """
@@ -193,7 +193,7 @@ def summary_rows(
     names = max((cell_len(label(line)) for line in shown), default=0)
     states = max(_STATE, len(status))
     for line in shown:
-        state, seconds = (line.state, line.seconds) if line.parent is not None else (status, wall)
+        state, seconds = (line.state, line.seconds) if line.parent is not None else (status, line.seconds or wall)
         row = [
             (fit(label(line), names), "bold" if line.parent is None else ""),
             (" " + fit(state, states), STYLES.get(state, "")),
@@ -244,7 +244,7 @@ def _speedup(timing: Timeline, computing: float) -> str:
     work, wall = duration(timing.work), duration(timing.wall)
     if computing > timing.wall / 10 and getattr(sys, "_is_gil_enabled", lambda: True)():
         return (  # an agent's time includes what its thread waited for the others
-            f"not known. The agents' {work} overlap in {wall}, but worker threads were computing for "
-            f"{duration(computing)}, and threads of one interpreter take turns"
+            f"not known. The agents' {work} overlap in {wall}, but other threads, theirs or the store's, were "
+            f"computing for {duration(computing)}, and threads of one interpreter take turns"
         )
     return f"{timing.speedup:.1f} × over one after the other ({work} of work in {wall})"
