@@ -22,7 +22,7 @@ from agentflow.cli._store import Stores, opened
 from agentflow.cli._terminal import on_a_terminal, print_rows, width_of_output
 from agentflow.cli._views import JsonView, PlainView, ReaderGone, View
 from agentflow.core import Agent
-from agentflow.errors import AgentflowError, AnswerRefused, ConfigError, ServiceError
+from agentflow.errors import AnswerRefused, ConfigError, ServiceError
 from agentflow.journal import check_answers
 from agentflow.models.base import Model
 from agentflow.policies import Limits
@@ -72,6 +72,7 @@ class Player:
         self.exit_code = 0
         self._told = False
         self._gone = False
+        self._computed = 0.0
         self._ended: BaseException | None = None
         self._run: Run
         self._memory: Stores | None = None
@@ -225,7 +226,7 @@ class Player:
 
     async def _watch(self, runner: Runner, run: Run, view: View) -> Exception | None:
         """Show the run to its end, and how it ended."""
-        began, computed = time.perf_counter(), _worker_time()
+        began, self._computed = time.perf_counter(), 0.0
         failure: Exception | None = None
         with view:
             async with anyio.create_task_group() as tasks:
@@ -241,7 +242,7 @@ class Player:
             view.finish(
                 status=_status(run, failure),
                 wall=time.perf_counter() - began,
-                computing=_worker_time() - computed,
+                computing=time.process_time() - self._computed,
             )
         return failure
 
@@ -263,6 +264,7 @@ class Player:
                         if self.interrupts.signal:
                             stop()
                         async for event in run:
+                            self._computed = self._computed or time.process_time()  # when the root has begun
                             view.add(event)
                 except Exception as error:
                     return error
@@ -274,11 +276,6 @@ async def _report_late(stop: anyio.Event, run: Run, view: View) -> None:
     await stop.wait()
     await anyio.sleep(_PATIENCE)
     view.note(f"Still at work {duration(_PATIENCE)} after it was cancelled: {', '.join(run.unfinished)}.")
-
-
-def _worker_time() -> float:
-    """Processor seconds of all threads but this one."""
-    return time.process_time() - time.thread_time()
 
 
 def _somebody_there() -> bool:
@@ -304,8 +301,8 @@ def _trace() -> None:
     if any(os.environ.get(name) for name in wanted) and not tracing.enabled():
         try:
             tracing.setup()
-        except AgentflowError as error:
-            raise Fault(describe(error)) from error
+        except ConfigError:
+            click.echo("Spans are not sent: that needs the extra `otlp`, agentflow-py[otlp].", err=True)
 
 
 def _broken(out: TextIO) -> bool:

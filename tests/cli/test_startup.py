@@ -86,6 +86,15 @@ def test_the_shell_completes(words: str, expected: set[str]) -> None:
     assert (set(done.stdout.split()), done.stderr) == (expected, "")
 
 
+def test_a_collector_that_is_wanted_without_the_extra_is_no_reason_not_to_run(tmp_path: Path) -> None:
+    (tmp_path / "x.py").write_text("from agentflow import *\n@agent\nasync def one(ctx): pass\n", encoding="utf-8")
+    code = "import sys; sys.modules['opentelemetry.exporter'] = None; from agentflow.__main__ import main; main()"
+    file = str(tmp_path / "x.py")
+    done = run(code, "run", file, "--in-memory", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
+    said = "Spans are not sent: that needs the extra `otlp`, agentflow-py[otlp].\n"
+    assert (done.returncode, done.stderr) == (0, said)
+
+
 def test_an_unknown_backend_is_named_before_anything_runs(tmp_path: Path) -> None:
     code = "import sys; sys.modules['trio'] = None; from agentflow.__main__ import main; main()"
     done = run(code, "run", "x.py", "--backend", "trio")
