@@ -137,7 +137,8 @@ class Player:
             click.echo(f"{told(question)}\n  --answer {clean(question.id)}=VALUE", err=True)
         if self._memory is None:
             session = clean(self._run.session.session_id)
-            click.echo(f"It waits for an answer: the same command with --session {session} --answer ...", err=True)
+            how = f"the same command, without INPUT, with --session {session} --answer ..."
+            click.echo(f"It waits for an answer: {how}", err=True)
 
     def report(self, error: BaseException) -> None:
         """Say what went wrong, on stderr."""
