@@ -62,6 +62,7 @@ class LiveView:
         self._timing = Timeline()
         self._texts: list[Event | str] = []
         self._printed = ""
+        self._begun = False
         self._stopping = False
         self._frame = Rows()
         self._live = Live(
@@ -131,7 +132,7 @@ class LiveView:
 
     def finish(self, *, status: str, wall: float, computing: float) -> None:
         rows = summary_rows(self._board, self._timing, status=status, wall=wall, computing=computing, most=_SUMMARY)
-        if self._board.texts:
+        if self._begun:
             self.console.print()
         self.console.print(Rows(rows))
 
@@ -149,6 +150,7 @@ class LiveView:
         said, self._texts = self._texts, []
         rows = [row for item in said for row in (text_rows(item) if isinstance(item, Event) else _plain(item))]
         if rows:
+            self._begun = True
             self.console.print(Rows(rows))  # draws the frame below it, too
         else:
             self._live.refresh()

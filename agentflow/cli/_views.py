@@ -108,6 +108,7 @@ class PlainView(_Quiet):
         super().__init__(out)
         self._board = Board()
         self._timing = Timeline()
+        self._begun = False
 
     def add(self, event: Event) -> None:
         self._board.add(event)
@@ -117,7 +118,7 @@ class PlainView(_Quiet):
 
     def finish(self, *, status: str, wall: float, computing: float) -> None:
         rows = list(summary_rows(self._board, self._timing, status=status, wall=wall, computing=computing))
-        self._write([[("", "")], *rows] if self._board.texts else rows)
+        self._write([[("", "")], *rows] if self._begun else rows)
 
     @property
     def kept(self) -> str:
@@ -126,6 +127,7 @@ class PlainView(_Quiet):
     def _write(self, rows: Iterable[Words]) -> None:
         lines = ["".join(text for text, _ in row).rstrip() + "\n" for row in rows]
         if lines:
+            self._begun = True
             try:
                 self.out.writelines(lines)
                 self.out.flush()

@@ -59,8 +59,8 @@ def command(
     FILE-OR-FOLDER is a text in UTF-8, or a folder of them (.txt, .md, .rst), which are analysed one after the other. By
     default it is "Alice's Adventures in Wonderland".
 
-    No API key is needed: without one, the analysts are local code that selects and counts. With one, or with --model, a
-    model reads; --model none keeps it local.
+    No API key is needed: without one, the analysts are local code, made for English, that selects and counts. With one,
+    or with --model, a model reads; --model none keeps it local.
     """
     thinker = chosen_model(model, _MODEL)
     player = Player(Settings(json=as_json, db=db, in_memory=in_memory, backend=backend, debug=debug))
