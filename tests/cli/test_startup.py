@@ -56,6 +56,12 @@ def test_its_own_start_costs_no_more_than_twice_the_import_of_click_and_rich() -
     assert statistics.median(ours / theirs for ours, theirs in pairs) <= 2
 
 
+def test_ctrl_c_while_it_imports_needs_no_traceback() -> None:
+    code = "import importlib, agentflow.__main__ as command\ndef stop(name): raise KeyboardInterrupt\n"
+    done = run(code + "importlib.import_module = stop\ncommand.main()", "run", "x.py")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 @pytest.mark.parametrize("missing", ["click", "rich"])
 def test_without_the_extra_it_names_it(missing: str) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None; from agentflow.__main__ import main; main()"
