@@ -1,8 +1,11 @@
-"""The generator driver: an agent that yields is one that emits."""
+"""Drivers: an agent that yields is one that emits; work that has context variables of its own, without a task."""
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from contextvars import Context
 from inspect import isawaitable
+from types import coroutine
+from typing import Any, TypeVar
 
 import anyio
 
@@ -11,6 +14,7 @@ from agentflow.events import Event
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Emit = Callable[[Event], Awaitable[None]]
 
 _SWALLOWS = 3
@@ -61,6 +65,25 @@ async def _put_down(path: str, events: AsyncIterator[Event]) -> None:
             await events.aclose()
         except RuntimeError:  # "async generator ignored GeneratorExit"
             logger.exception("agent %r can't be closed", path)
+
+
+@coroutine
+def in_context(context: Context, work: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+    """Run `work` in this task, but in a context of its own: what it sets in context variables stays there."""
+    given: Any = None
+    failure: BaseException | None = None
+    while True:
+        try:
+            wanted = context.run(work.send, given) if failure is None else context.run(work.throw, failure)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        finally:
+            failure = None
+        try:
+            given = yield wanted
+        except BaseException as error:  # noqa: ASYNC103 - thrown in where it belongs
+            failure = error
 
 
 def short(value: object) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
@@ -82,6 +82,17 @@ class Place:
         self.watchers = watchers
 
 
+class Speaker(Protocol):
+    """Who has an event committed, where something is to be done once it is: a turn, or what `emit` makes for one."""
+
+    @property
+    def author(self) -> Any:
+        """The turn whose event it is."""
+
+    def landed(self, event: Event) -> None:
+        """It is in the log, and its turn to be acted on has come."""
+
+
 @dataclass(slots=True)
 class _Row:
     """An event on its way into the log, and what is to be done when it is there."""
@@ -90,6 +101,7 @@ class _Row:
     event: Event
     temp: dict[str, Any] | None
     push: bool
+    speaker: Speaker | None = None
 
     def again(self) -> Event:
         """The event, for another try."""
@@ -98,6 +110,14 @@ class _Row:
 
 class Invocation:
     """One run of one tree."""
+
+    __slots__ = (
+        "_answered", "_asked", "_deferred", "_early", "_histories", "_history", "_lock", "_meanwhile", "_note",
+        "_push", "_rng", "_seed", "_slack", "_taking", "active", "cancelled", "channel", "direct", "ends", "id",
+        "journal", "key", "limits", "lookahead", "max_event_bytes", "new_id", "now", "on_event", "outcomes", "paid",
+        "plain_chars", "reason", "scheduler", "sessions", "spent", "state", "stopping", "stream", "time",
+        "tool_calls", "tracing", "usage", "user_content", "visibility",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -125,21 +145,23 @@ class Invocation:
         self.key = key
         self.sessions = sessions
         self.channel = channel
+        self._push = channel.push
         self.now = loop.now
         self.cancelled = loop.cancelled
         self.time = time
         self.limits = limits
         self.spent = Spent()
         self.lookahead = lookahead
+        self._slack = lookahead + SLACK
         self.stream = stream
         self.max_event_bytes = max_event_bytes
-        self._plain_chars = max_event_bytes // 6 - 1024
+        self.plain_chars = max_event_bytes // 6 - 1024  # so long a text of ASCII is never too long as JSON
         self.visibility = visibility
         self._seed = seed
         self._rng: random.Random | None = None
         self.tracing = tracing
         self.scheduler = scheduler
-        self.tool_calls: Counter[tuple[str, str]] = Counter()  # by path and branch: they number lines
+        self.tool_calls: defaultdict[tuple[str, str], int] = defaultdict(int)  # by path and branch: they number lines
         self.journal: Journal | None = None  # of a run that goes on after a pause: what it had done
         self.on_event = on_event
         self.direct = on_event is None and scheduler is None  # what is emitted goes straight into the log
@@ -180,7 +202,7 @@ class Invocation:
         """Be the run that this is the journal of."""
         self.journal, self.user_content, self.direct = journal, journal.user_content, False
         self.new_id = (f"{self.id}-{n}" for n in count(journal.count + 1)).__next__
-        self.tool_calls = journal.tool_calls.copy()
+        self.tool_calls = defaultdict(int, journal.tool_calls)
 
     @property
     def has_deferred(self) -> bool:
@@ -197,7 +219,7 @@ class Invocation:
         if type(part) is not Text or part.extra is not None:
             return False
         text = part.text
-        return type(text) is str and text.isascii() and len(text) < self._plain_chars and "\x00" not in text
+        return type(text) is str and text.isascii() and len(text) < self.plain_chars and "\x00" not in text
 
     def clean(self, event: Event, path: str) -> None:
         """Make what `event`, of the agent at `path`, holds safe for every store, in place.
@@ -216,11 +238,14 @@ class Invocation:
                     "(Runner's max_event_bytes). Save large things as artifacts"
                 )
 
-    async def commit(self, place: Place, event: Event, *, push: bool = True) -> None:
+    def commit(
+        self, place: Place, event: Event, speaker: Speaker | None = None, *, push: bool = True
+    ) -> Awaitable[None] | None:
         """Check and commit one event, and with it the ends of what was cancelled; publish its state; hand it over.
 
-        Several branches may be in here at once; what they commit is published and handed over in the order of the log,
-        which is that in which they came.
+        Gives what is to be awaited for that, or `None` if it is done: in a store that answers at once. Several branches
+        may be in here at once; what they commit is published and handed over in the order of the log, which is that in
+        which they came. What is awaited tells the `speaker` in that order too, though who awaits it be cancelled.
 
         Raises:
             StateConflict: A sibling branch wrote one of its keys. Nothing was stored.
@@ -236,26 +261,30 @@ class Invocation:
                 raise self.out_of("events", place, event.path)
             spent.events += 1
         if self._deferred or self._taking:
-            await self._commit_with_deferred(_Row(place, event, temp, push))
-            return
+            return self._commit_with_deferred(_Row(place, event, temp, push, speaker))
+        if self._asked != self._answered or not self.sessions.append_now(self.key, event):
+            return self._commit(_Row(place, event, temp, push, speaker))
+        if actions is not None:
+            self._publish(actions, temp)
+        if self._note is not None:
+            self._note(event)
+        if push:
+            self._push(event, place.flow)
+        return None
+
+    async def _commit(self, row: _Row) -> None:
+        """Commit an event in a store that may wait."""
         turn = self._asked = self._asked + 1
+        fields = row.event.__dict__
+        fields["seq"] = 0  # on its way: who emits the same event meanwhile emits a copy
         try:
-            await self.sessions.append(self.key, (event,))
+            await self.sessions.append(self.key, (row.event,))
         except BaseException:
+            if fields["serial"] is None:
+                fields["seq"] = None
             self._answer(turn, [])
             raise
-        if turn == self._answered + 1:  # always, in a store that answers at once
-            self._answered = turn
-            if actions is not None:
-                self._publish(actions, temp)
-            if self._note is not None:
-                self._note(event)
-            if push and self.channel.reading:
-                self.channel.push(event, place.flow)
-            if self._early:
-                self._answer_early()
-        else:
-            await self._answer_in_turn(turn, [_Row(place, event, temp, push)])
+        await self._answer_in_turn(turn, [row])
 
     def charge(self, usage: Usage, place: Place, path: str) -> None:
         """Charge the run.
@@ -263,19 +292,31 @@ class Invocation:
         Raises:
             LimitExceeded: A budget ran out.
         """
+        self.count(usage)
+        self.check_spent(place, path)
+
+    def count(self, usage: Usage) -> None:
+        """Count what was charged to the run."""
         self.usage = self.usage + usage
         self.spent.model_calls += usage.model_calls
         self.spent.tokens += usage.total_tokens
         self.spent.cost += usage.cost
+
+    def check_spent(self, place: Place, path: str) -> None:
+        """Whether the run may go on.
+
+        Raises:
+            LimitExceeded: A budget ran out.
+        """
         over = self.spent.exceeded(self.limits)
         if over is not None:
             raise self.out_of(over, place, path)
 
-    async def read(self, flow: Flow, ahead: int, timers: tuple[Timer, ...]) -> None:
-        """Wait until the reader is at most `ahead` events behind; meanwhile the clocks of `timers` stand still."""
-        if not timers:
-            await self.channel.taken(flow, ahead)
-            return
+    def read(self, flow: Flow, ahead: int, timers: tuple[Timer, ...]) -> Awaitable[None]:
+        """To be awaited: the reader is at most `ahead` events behind; meanwhile the clocks of `timers` stand still."""
+        return self._read_untimed(flow, ahead, timers) if timers else self.channel.taken(flow, ahead)
+
+    async def _read_untimed(self, flow: Flow, ahead: int, timers: tuple[Timer, ...]) -> None:
         for timer in timers:
             timer.pause()
         try:
@@ -284,23 +325,40 @@ class Invocation:
             for timer in timers:
                 timer.resume()
 
-    async def tell(self, event: Event, ctx: Any, place: Place, timers: tuple[Timer, ...], wait: bool = True) -> None:
-        """Commit and hand over a lifecycle event. Waits only when the reader is more than `SLACK` events behind."""
-        if self.on_event is None:
-            await self.commit(place, event)
-        else:
-            told, event = event, await self.on_event(ctx, event)
-            try:
-                await self.commit(place, event)
-            finally:
-                told.__dict__["serial"] = event.serial  # who tells asks whether it is stored, though it was replaced
+    def tell(self, event: Event, ctx: Any, wait: bool = True) -> Awaitable[None] | None:
+        """Commit and hand over a lifecycle event. Waits only when the reader is more than `SLACK` events behind.
+
+        Gives what is to be awaited for that, or `None` if it is done.
+        """
+        place: Place = ctx._place
+        committing = self.commit(place, event) if self.on_event is None else self._show(event, ctx)
+        if committing is not None:
+            return self._tell(committing, ctx, wait)
+        flow = place.flow
+        if (flow.sent - self._slack <= flow.taken and self.channel.reading) or not wait or self.stopping:
+            return None
+        return self.read(flow, self._slack, ctx._timers) if self.channel.reading else checkpoint()
+
+    async def _tell(self, committing: Awaitable[None], ctx: Any, wait: bool) -> None:
+        await committing
+        flow = ctx._place.flow
         if not wait or self.stopping:
             return
-        flow = place.flow
         if not self.channel.reading:
             await checkpoint()
-        elif flow.sent - self.lookahead - SLACK > flow.taken:
-            await self.read(flow, self.lookahead + SLACK, timers)
+        elif flow.sent - self._slack > flow.taken:
+            await self.read(flow, self._slack, ctx._timers)
+
+    async def _show(self, told: Event, ctx: Any) -> None:
+        """Commit a lifecycle event, or what plugins make of it."""
+        assert self.on_event is not None
+        event = await self.on_event(ctx, told)
+        try:
+            committing = self.commit(ctx._place, event)
+            if committing is not None:
+                await committing
+        finally:
+            told.__dict__["serial"] = event.serial  # who tells asks whether it is stored, though it was replaced
 
     def defer(self, ctx: Any, place: Place, make: Callable[[], Event]) -> None:
         """Have the terminal event of something cancelled made and committed with whatever is committed next."""
@@ -339,8 +397,11 @@ class Invocation:
         async with self._lock:  # plugins and stores may suspend; what is told meanwhile must not overtake these ends
             self._taking = True
             try:
+                ended = [end[0] if type(end) is tuple else end for end in self._deferred]
                 deferred = await self._take_deferred()
                 rows = deferred if own is None else [*deferred, own]
+                if own is not None and own.speaker is not None and own.speaker.author in ended:
+                    rows = [own, *deferred]  # nothing of an agent's follows its end
                 self._asked += 1
                 turn = self._asked
                 try:
@@ -375,8 +436,10 @@ class Invocation:
                     self._publish(row.event.actions, row.temp)
                 if self._note is not None:
                     self._note(row.event)
-                if row.push and self.channel.reading:
-                    self.channel.push(row.event, row.place.flow)
+                if row.speaker is not None:
+                    row.speaker.landed(row.event)
+                if row.push:
+                    self._push(row.event, row.place.flow)
             if ticket is not None and not ticket.done():
                 ticket.set_result(None)
 

@@ -43,7 +43,9 @@ class Reach(Turn):
         event.__dict__["author"] = "user"
         run.clean(event, self.path)
         self._content = event.parts
-        await run.tell(event, self, self._place, self._timers)
+        telling = run.tell(event, self)
+        if telling is not None:
+            await telling
 
     async def request_input(self, message: str, *, schema: Any = None, payload: Any = None) -> Any:
         """Ask a person, and return the answer.

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import anyio
+from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
 from agentflow.errors import ConfigError
@@ -84,6 +85,43 @@ def running_loop() -> Loop:
     return Loop(TrioTicket, current_time, token.run_sync_soon, lowlevel.current_task, Cancelled)
 
 
+def new_scope(tasks: TaskGroup) -> anyio.CancelScope:
+    """A cancel scope like that of a task group: `anyio.CancelScope` looks the backend up, and makes it twice."""
+    return type(tasks.cancel_scope)()
+
+
+class Signal:
+    """Given once; any number of tasks may wait for it."""
+
+    __slots__ = ("_given", "_new_ticket", "_waiting")
+
+    def __init__(self, new_ticket: Callable[[], Ticket]) -> None:
+        self._given = False
+        self._new_ticket = new_ticket
+        self._waiting: list[Ticket] = []
+
+    def is_set(self) -> bool:
+        """Whether it was given."""
+        return self._given
+
+    def set(self) -> None:
+        """Give it."""
+        self._given = True
+        for ticket in self._waiting:
+            if not ticket.done():
+                ticket.set_result(None)
+        self._waiting.clear()
+
+    async def wait(self) -> None:
+        """Until it is given."""
+        if self._given:
+            await checkpoint()
+            return
+        ticket = self._new_ticket()
+        self._waiting.append(ticket)
+        await ticket
+
+
 class Flow:
     """The events of one branch on their way to the reader: how many were sent, how many it has done with."""
 
@@ -151,10 +189,13 @@ class Channel:
         self._reader: Ticket | None = None
 
     def push(self, event: Event, flow: Flow) -> None:
-        """Hand `event` over without waiting."""
+        """Hand `event` over without waiting; if nobody reads, drop it."""
+        if not self.reading:
+            return
         flow.sent += 1
-        self.queue.append(event)
-        self.queue.append(flow)
+        queue = self.queue
+        queue.append(event)
+        queue.append(flow)
         reader = self._reader
         if reader is not None and not reader.done():
             reader.set_result(None)
@@ -176,15 +217,17 @@ class Channel:
 
     def take(self) -> Event | None:
         """Have done with the last event, and take the next if it is there."""
-        held = self._held
+        held, queue = self._held, self.queue
         if held is not None:
-            self._held = None
-            held.done_with()
-        if not self.queue:
-            return None
-        event: Event = self.queue.popleft()
-        self._held = self.queue.popleft()
-        return event
+            held.taken += 1
+            if held._ticket is not None:
+                held._settle()
+        if queue:
+            event: Event = queue.popleft()
+            self._held = queue.popleft()
+            return event
+        self._held = None
+        return None
 
     async def receive(self) -> Event | None:
         """Wait, `take` having given nothing: the next event, or `None` when the channel is closed and empty.

@@ -266,10 +266,22 @@ class Turn(ABC):
             self._run.paid.add(event.id)
             self.lose(usage)
 
+    @property
+    def author(self) -> "Turn":
+        """Whose words its words are."""
+        return self
+
+    def landed(self, event: Event) -> None:
+        """Plain words of its own are in the log."""
+        self._said = event
+
     def lifecycle(self, record: Lifecycle, actions: Actions | None = None) -> Event:
         """A lifecycle event of this turn."""
         run = self._run
-        event = build_event(self._form or self.form, run.new_id(), run.time(), (), record)
+        form = self._form
+        if form is None:
+            form = self.form
+        event = build_event(form, run.new_id(), run.time(), (), record)
         if self._lost is not None and isinstance(record, AgentComplete):
             event.__dict__["usage"] = self._lost
         if actions is not None:
@@ -279,7 +291,9 @@ class Turn(ABC):
 
     async def tell(self, record: Lifecycle, *, wait: bool = True, actions: Actions | None = None) -> None:
         """Emit a lifecycle event of this turn."""
-        await self._run.tell(self.lifecycle(record, actions), self, self._place, self._timers, wait)
+        telling = self._run.tell(self.lifecycle(record, actions), self, wait)
+        if telling is not None:
+            await telling
 
     def cancelled_end(self) -> Event:
         """The terminal event of this turn, which was cancelled."""
@@ -291,11 +305,38 @@ class Turn(ABC):
         self._run.defer(self, self._place, lambda: self.lifecycle(make()))
 
 
-async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = None) -> Outcome:
+@dataclass(slots=True)
+class Words:
+    """An event that is being emitted: by whom, whose it is, and which loops it ends."""
+
+    by: Turn
+    author: Turn
+    loops: tuple[LoopFrame, ...]
+
+    def landed(self, event: Event) -> None:
+        """It is in the log: whatever becomes of who emits it, this is what follows from it."""
+        author = self.author
+        if event.parts:
+            self.by._said = author._said = event
+        for loop in self.loops:
+            loop.ended.append(author._place.segments)
+        if event.usage is not None:
+            author.count(event.usage)
+            author._run.count(event.usage)
+        self.watched(event)
+
+    def watched(self, event: Event) -> None:
+        """Tell who watches the branch."""
+        place = self.author._place
+        for watch in place.watchers:
+            watch(event, place.branch, self.loops[-1] if self.loops else None)
+
+
+async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = None) -> None:
     """Let the agent of `ctx` take its turn.
 
     A turn whose start was stored has exactly one terminal event, stored too. That of a cancelled turn is stored with
-    whatever the run stores next, so that cancelling waits for nobody.
+    whatever the run stores next, so that cancelling waits for nobody. What came of it: `outcome_of(ctx, None)`.
 
     Args:
         ctx: Made for this turn.
@@ -315,7 +356,9 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
     begin = ctx.lifecycle(start)
     end: Event | None = None
     try:
-        await run.tell(begin, ctx, ctx._place, ctx._timers)
+        telling = run.tell(begin, ctx)
+        if telling is not None:
+            await telling
         if ctx._hears:
             await ctx.hear()
         if run.scheduler is not None:
@@ -330,7 +373,9 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
         pending = ctx._state.take_pending() if ctx._state is not None else None
         actions = with_pending(pending, None) if pending is not None else None
         end = ctx.lifecycle(_end_record(ctx, start, "ok", None), actions)
-        await run.tell(end, ctx, ctx._place, ctx._timers)
+        telling = run.tell(end, ctx)
+        if telling is not None:
+            await telling
     except Exception as error:
         await _fail(ctx, start, error, begin)  # noqa: ASYNC120 - shielded
         raise
@@ -360,7 +405,6 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
         raise
     ctx.status = "ok"
     _leave(ctx, None)
-    return outcome_of(ctx, None)
 
 
 def outcome_of(ctx: Turn, error: BaseException | None, pending: tuple[Question, ...] = ()) -> Outcome:
@@ -410,10 +454,9 @@ def _end_record(
     took = ctx._stopped - ctx.began
     kind = AgentParallelComplete if isinstance(start, AgentParallelStart) else AgentComplete
     record = kind(ctx.agent.name, status, int(took * 1e6) / 1000, ctx._attempts)
-    if said is not None:
-        record.result_summary = summary(
-            said.text if isinstance(said, Event) else " / ".join(outcome.text for outcome in said[:10])
-        )
+    if said is not None:  # `isinstance` of a pydantic model costs more than all the rest here
+        words = " / ".join(outcome.text for outcome in said[:10]) if isinstance(said, tuple) else said.text
+        record.result_summary = summary(words)
     if error is not None:
         record.error = error_info(error)
     if status == "cancelled":
@@ -428,7 +471,9 @@ async def _tell_failure(ctx: Turn, record: AgentComplete) -> None:
     event = ctx.lifecycle(record)
     with anyio.move_on_after(_GRACE, shield=True):  # or a cancellation would hide the failure
         try:
-            await ctx._run.tell(event, ctx, ctx._place, ctx._timers, wait=False)
+            telling = ctx._run.tell(event, ctx, wait=False)
+            if telling is not None:
+                await telling
         except Exception:
             logger.exception("the end of agent %r could not be stored yet", ctx.path)
     if event.serial is None:
@@ -493,7 +538,7 @@ def _work(ctx: Turn, start: AgentStart, timeout: float | None) -> Coroutine[Any,
         return _in_time(ctx, start, limit)
     if agent.retry is not None:
         return _tries(ctx, start, agent.retry)
-    if plugins.before_agent or plugins.after_agent or agent.before_agent or agent.after_agent:
+    if plugins.plugins or agent.before_agent or agent.after_agent:
         return _body(ctx)
     work = agent.run(ctx)
     return work if type(work) is CoroutineType else drive(ctx.emit, ctx.path, work)

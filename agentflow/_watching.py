@@ -9,7 +9,7 @@ import anyio
 
 from agentflow._reach import Reach
 from agentflow._streams import Channel, Watched
-from agentflow._turn import Turn, take_turn
+from agentflow._turn import Turn, outcome_of, take_turn
 from agentflow.content import UserContent
 from agentflow.events import AgentStart, Event
 from agentflow.questions import Paused
@@ -21,8 +21,17 @@ class Watching(Reach):
     __slots__ = ()
 
     @abstractmethod
-    async def _prepare(self, child: Any, message: UserContent) -> tuple[Turn, AgentStart]:
-        """Make a context for a child's turn."""
+    @abstractmethod
+    async def flush(self) -> None:
+        """Publish pending state writes."""
+
+    @abstractmethod
+    def _check_child(self, child: Any) -> None:
+        """Whether it can be run."""
+
+    @abstractmethod
+    def _prepare(self, child: Any, message: UserContent) -> tuple[Turn, AgentStart]:
+        """Make a context for a child's turn, and what tells of its start."""
 
     @asynccontextmanager
     async def open(self, child: Any, *, message: UserContent = None) -> AsyncGenerator[Watched]:
@@ -38,7 +47,9 @@ class Watching(Reach):
         Raises:
             Exception: What the child raised, at the next step of the iteration or on leaving the block.
         """
-        ctx, start = await self._prepare(child, message)
+        self._check_child(child)
+        await self.flush()
+        ctx, start = self._prepare(child, message)
         channel = Channel(self._run.channel.new_ticket)
         watched = ctx._watch = Watched(channel)
         if self._origins is None:
@@ -46,7 +57,10 @@ class Watching(Reach):
 
         async def work() -> None:
             try:
-                watched.outcome = self.recall(ctx, start) or await take_turn(ctx, start)
+                watched.outcome = self.recall(ctx, start)
+                if watched.outcome is None:
+                    await take_turn(ctx, start)
+                    watched.outcome = outcome_of(ctx, None)
                 watched.error = watched.outcome.error
             except (Exception, Paused) as error:
                 watched.error = error
@@ -81,8 +95,13 @@ class Watching(Reach):
             ctx = ctx._parent
         assert ctx._origins is not None
         ctx._origins[event.id] = origin
+        timers = self._timers[len(ctx._timers) :]  # who watches, and the reader, are whom this agent waits for
+        for timer in timers:
+            timer.pause()
         try:
             await watched.channel.send(event, watched.flow)
         finally:
+            for timer in timers:
+                timer.resume()
             if ctx._origins.pop(event.id, None) is not None:  # it wasn't passed on
                 origin.drop(event)

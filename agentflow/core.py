@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint
 from agentflow._generators import short
 from agentflow._invocation import with_pending
 from agentflow._tree import Node, check_name
-from agentflow._turn import Turn, take_turn
+from agentflow._turn import Turn, Words, outcome_of, take_turn
 from agentflow._watching import Watching
 from agentflow.content import Part, Text, ToolCall, ToolResult, UserContent, as_parts, clean_text
 from agentflow.errors import ConfigError, ContextEnded, InvalidEvent
@@ -376,9 +376,12 @@ class InvocationContext(Watching):
         if self._is_plain(event):  # nearly all events are: all the rest is for the others
             self._made = None
             if not event.__dict__["partial"]:
-                await run.commit(self._place, event)
-                self._said = event
-            elif run.channel.reading:
+                committing = run.commit(self._place, event, self)
+                if committing is None:
+                    self._said = event
+                else:
+                    await committing
+            else:
                 run.channel.push(event, self._place.flow)
         else:
             origin = await self._emit(event)
@@ -387,24 +390,32 @@ class InvocationContext(Watching):
             if not run.channel.reading or run.stopping:
                 await checkpoint()
             elif flow.sent - run.lookahead > flow.taken:
-                timers = origin._timers
-                await (run.read(flow, run.lookahead, timers) if timers else run.channel.taken(flow, run.lookahead))
+                await run.read(flow, run.lookahead, origin._timers)
         if run.scheduler is not None:
             await run.scheduler.point(self.path, "go on")
 
     def _is_plain(self, event: Event) -> bool:
         """Whether these are words that `text` has just made, which need only be stored and read: nobody steps in."""
         run = self._run
+        if (
+            event is not self._made
+            or event is None
+            or not run.direct
+            or self._watch is not None
+            or self._past is not None
+            or self._place.watchers
+            or (self._state is not None and self._state._pending)
+            or self.ended
+        ):
+            return False
+        part: Any = event.__dict__["parts"][0]  # an event is frozen; a part isn't
+        text = part.text
         return (
-            event is self._made
-            and event is not None
-            and run.direct
-            and self._watch is None
-            and self._past is None
-            and not self._place.watchers
-            and (self._state is None or not self._state._pending)
-            and not self.ended
-            and run.plain(event)
+            type(text) is str
+            and part.extra is None
+            and text.isascii()
+            and len(text) < run.plain_chars
+            and "\x00" not in text
         )
 
     async def _emit(self, event: Event) -> Turn | None:
@@ -443,29 +454,31 @@ class InvocationContext(Watching):
             if run.on_event is not None:
                 event = await run.on_event(self, event)
                 fields = event.__dict__
+            if origin.ended:  # meanwhile
+                origin, event, place = self, self._stamp(event), self._place
+                fields = event.__dict__
             actions = fields["actions"]
             loops = origin.loops_to_end(actions.escalate) if actions is not None and actions.escalate else ()
+            words = Words(self, origin, loops)
             if not fields["partial"]:
-                await run.commit(place, event)
-                told.__dict__["serial"] = event.serial  # who emits asks whether it is stored, though it was replaced
+                committing = run.commit(place, event, words)
+                if committing is None:
+                    words.landed(event)
+                else:
+                    await committing
         except BaseException:
+            told.__dict__["serial"] = event.serial
             if pending is not None and self._state is not None and event.serial is None:
                 self._state.give_back(pending)
             if event.serial is None and not shown:
                 origin.drop(event)
             raise
+        told.__dict__["serial"] = event.serial  # who emits asks whether it is stored, though it was replaced
         if fields["partial"]:
-            if run.channel.reading:
-                run.channel.push(event, place.flow)
-        else:
-            if fields["parts"]:
-                self._said = origin._said = event
-            for loop in loops:
-                loop.ended.append(place.segments)
-        if fields["usage"] is not None and not fields["partial"]:
-            origin.charge(fields["usage"])
-        for watch in place.watchers:
-            watch(event, place.branch, loops[-1] if loops else None)
+            run.channel.push(event, place.flow)
+            words.watched(event)
+        elif fields["usage"] is not None:
+            run.check_spent(place, origin.path)
         return origin
 
     async def run(self, child: Agent, *, message: UserContent = None) -> Outcome:
@@ -482,7 +495,15 @@ class InvocationContext(Watching):
         Raises:
             Exception: What the child raised. Errors of agentflow's own are `RunError`.
         """
-        ctx, start = await self._prepare(child, message)
+        done = await self._hand_over(child, message)
+        return done if isinstance(done, Outcome) else outcome_of(done, None)
+
+    async def _hand_over(self, child: Agent, message: UserContent = None) -> Turn | Outcome:
+        """`run`, for who doesn't look at what came of it: the turn that has ended, or what is known of it."""
+        self._check_child(child)
+        if self._state is not None:
+            await self.flush()
+        ctx, start = self._prepare(child, message)
         known = self.recall(ctx, start) if self._past is not None else None
         if known is not None:
             if known.error is not None:
@@ -490,11 +511,12 @@ class InvocationContext(Watching):
             return known
         self._active += 1
         try:
-            return await take_turn(ctx, start)
+            await take_turn(ctx, start)
         finally:
             self._active -= 1
             if self._loop is not None:
                 self.join_loops()
+        return ctx
 
     async def flush(self) -> None:
         """Publish pending state writes now, in an event that has nothing else."""
@@ -521,13 +543,13 @@ class InvocationContext(Watching):
                 "don't keep ctx, and wait for tasks that use it before the agent returns"
             )
 
-    async def _prepare(self, child: Agent, message: UserContent) -> "tuple[InvocationContext, AgentStart]":
-        """Publish what is pending, and make a context for a child's turn."""
+    def _check_child(self, child: Agent) -> None:
         self._check()
         if not isinstance(child, Agent):
             raise ConfigError(f"agent {self.path!r} can only run agents, not {short(child)}")
-        if self._state is not None:
-            await self.flush()
+
+    def _prepare(self, child: Agent, message: UserContent) -> "tuple[InvocationContext, AgentStart]":
+        """Make a context for a child's turn, and what tells of its start."""
         ctx = self.beside(child) if self._active else self.derive(child)
         if message is not None:
             ctx.told(message)
@@ -538,7 +560,7 @@ class InvocationContext(Watching):
             hint = "; await ctx.emit(ctx.text(...)) to say something" if isinstance(event, (str, dict)) else ""
             raise InvalidEvent(f"agent {self.path!r} emitted {short(event)}, which is not an Event{hint}")
         fields = event.__dict__
-        if fields["path"] is self.path and fields["branch"] is self._place.branch and fields["serial"] is None:
+        if fields["path"] is self.path and fields["branch"] is self._place.branch and fields["seq"] is None:
             return event  # made by this context
         if fields["lifecycle"] is not None:
             raise InvalidEvent(f"agent {self.path!r} emitted a lifecycle event; those are the framework's own")
@@ -585,8 +607,8 @@ class ToolContext(InvocationContext):
         """The context of a turn inside of the call."""
         return InvocationContext(self._run, self._services, child, self)
 
-    async def _prepare(self, child: Agent, message: UserContent) -> "tuple[InvocationContext, AgentStart]":
-        ctx, start = await super()._prepare(child, message)
+    def _prepare(self, child: Agent, message: UserContent) -> "tuple[InvocationContext, AgentStart]":
+        ctx, start = super()._prepare(child, message)
         start.isolated = self.isolates
         return ctx, start
 

@@ -449,8 +449,13 @@ _set_private = BaseModel.__dict__["__pydantic_private__"].__set__
 
 def event_form(invocation_id: str, author: str, branch: str, path: str, iteration: int | None) -> dict[str, Any]:
     """What all events of one turn have in common, for `build_event`."""
-    own = {"invocation_id": invocation_id, "author": author, "branch": branch, "path": path, "iteration": iteration}
-    return _blank | own
+    form = _blank.copy()
+    form["invocation_id"] = invocation_id
+    form["author"] = author
+    form["branch"] = branch
+    form["path"] = path
+    form["iteration"] = iteration
+    return form
 
 
 def build_event(
@@ -465,9 +470,12 @@ def build_event(
     fields = form.copy()
     fields["id"] = id
     fields["timestamp"] = timestamp
-    fields["parts"] = parts
-    fields["lifecycle"] = lifecycle
-    fields["partial"] = partial
+    if lifecycle is None:
+        fields["parts"] = parts
+        if partial:
+            fields["partial"] = True
+    else:
+        fields["lifecycle"] = lifecycle
     event = _new(Event)
     _set_fields(event, fields)
     _set_names(event, _all_fields)

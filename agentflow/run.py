@@ -8,10 +8,11 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import anyio
+from anyio import TaskHandle
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from agentflow._invocation import Invocation
-from agentflow._streams import Channel, Loop
+from agentflow._streams import Channel, Loop, Signal
 from agentflow.content import clean_text
 from agentflow.core import InvocationContext
 from agentflow.errors import ConfigError
@@ -61,8 +62,8 @@ class Live:
         self.loop = loop
         self.policy = policy
         self.teardown_timeout = teardown_timeout
-        self.scope = anyio.CancelScope()
-        self.done = anyio.Event()
+        self.task: TaskHandle[None] | None = None  # whose scope is the run's
+        self.done = Signal(loop.new_ticket)
         self.status: RunStatus = "running"
         self.error: BaseException | None = None
         self.error_seen = False
@@ -71,6 +72,7 @@ class Live:
         self.root: InvocationContext | None = None
         self.began = invocation.now()
         self.pending: tuple[Question, ...] = ()
+        self.timed_out = False
         self.detached = False
         self.attached = True
 
@@ -79,7 +81,8 @@ class Live:
             if not self.invocation.stopping:
                 self.invocation.reason = clean_text(reason) or "cancelled"
             self.invocation.stopping = True
-            self.scope.cancel()
+            if self.task is not None:
+                self.task.cancel()
             self.invocation.channel.let_go()
 
     def gone(self) -> None:
@@ -114,6 +117,10 @@ async def end_runs(lives: Sequence[Live], reason: str) -> None:
             )
 
 
+def _nothing() -> None:
+    """What there is to take without a channel."""
+
+
 class Run:
     """One run: enter it, iterate it, leave it.
 
@@ -130,7 +137,7 @@ class Run:
         self._start = start
         self._live: Live | None = None
         self._backlog: deque[Event] = deque()
-        self._channel: Channel | None = None
+        self._read_from(None)
         self._entered = False
         self._left = False
         self._reader: int | None = None  # the id of the task that reads
@@ -144,7 +151,7 @@ class Run:
         self._entered = True
         self._live, self._backlog, self._replayed = await self._start()
         if not self._backlog:
-            self._channel = self._live.invocation.channel
+            self._read_from(self._live.invocation.channel)
         self._call = self._live.loop.call
         return self
 
@@ -178,7 +185,7 @@ class Run:
         if self._left or not live.attached:  # attached, perhaps, by another handle since
             return
         self._left = True
-        self._channel = None
+        self._read_from(None)
         channel = live.invocation.channel
         if live.done.is_set():
             channel.stop_reading()
@@ -197,21 +204,34 @@ class Run:
         live.attached = False
 
     def __aiter__(self) -> Self:
+        if self._live is not None:
+            self._noted_reader()
         return self
 
     async def __anext__(self) -> Event:
-        channel = self._channel
+        while True:
+            event = self._take() or await self._receive()
+            if event is None:
+                return self._other()
+            serial = event.__dict__["serial"]
+            if serial is None:
+                return event
+            if serial > self._replayed:
+                self.position = serial  # the channel gives what is stored in the order of the log
+                return event
+
+    async def _receive(self) -> Event | None:
+        """Wait for an event that isn't there yet; `None` if this handle reads no channel, or no event follows."""
+        self._noted_reader()
+        return await self._channel.receive() if self._channel is not None else None
+
+    def _noted_reader(self) -> None:
         if self._reader is None:
             self._reader = id(self._known().loop.current_task())
-        if channel is not None:
-            while (event := channel.take() or await channel.receive()) is not None:
-                serial = event.__dict__["serial"]
-                if serial is None:
-                    return event
-                if serial > self._replayed:
-                    self.position = serial  # the channel gives what is stored in the order of the log
-                    return event
-        return self._other()
+
+    def _read_from(self, channel: Channel | None) -> None:
+        self._channel = channel
+        self._take = channel.take if channel is not None else _nothing
 
     def _other(self) -> Event:
         """What there is when the channel gives nothing: stored events first, the run's error or the end last."""
@@ -220,7 +240,7 @@ class Run:
             event = self._backlog.popleft()
             self.position = event.serial or self.position
             if not self._backlog and live.attached:
-                self._channel = live.invocation.channel
+                self._read_from(live.invocation.channel)
             return event
         if live.error is not None and not live.error_seen:
             live.error_seen = True

@@ -4,7 +4,7 @@ import logging
 import os
 import time as _time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import copy_context
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -148,6 +148,7 @@ class Runner:
         tasks = anyio.create_task_group()
         await tasks.__aenter__()
         self._tasks, self._loop = tasks, running_loop()
+        self._look_for_tracing()
         self._resources.begin(tasks, copy_context())
         return self
 
@@ -264,8 +265,8 @@ class Runner:
                     key, dict(session.state), lookahead, stream, limits or self.limits, on_consumer_gone, journal
                 )
                 self._live[live.invocation.id] = live
-                self._running_group().start_soon(
-                    self._host, live, turns, told, dict(state or {}), name=f"agentflow run {live.invocation.id}"
+                live.task = self._running_group().create_task(
+                    self._host(live, turns, told, dict(state or {})), name=f"agentflow run {live.invocation.id}"
                 )
             except BaseException:
                 turns.give(key)
@@ -365,6 +366,10 @@ class Runner:
             raise ConfigError("enter the Runner first: async with Runner(agent) as runner (or use runner.run_sync)")
         return self._tasks
 
+    def _look_for_tracing(self) -> None:
+        if self._tracing is None and (tracing.enabled() or tracing.metering()):
+            self._tracing = tracing.Tracing()
+
     def _make(
         self,
         key: SessionKey,
@@ -375,8 +380,8 @@ class Runner:
         policy: OnConsumerGone,
         journal: Journal | None,
     ) -> Live:
-        if self._tracing is None and (tracing.enabled() or tracing.metering()):
-            self._tracing = tracing.Tracing()
+        if self._tracing is None and tracing.has_sdk():
+            self._look_for_tracing()
         loop = self._loop
         assert loop is not None
         run = Invocation(
@@ -412,17 +417,20 @@ class Runner:
         root = live.root = InvocationContext(run, self._services, self.agent, None)
         root._span = live.span
         try:
-            with live.scope:
-                if run.limits.seconds is not None:
-                    live.scope.deadline = run.ends
-                if run.tracing is None:
-                    status = await self._work(live, root, parts, state)
-                else:
-                    with tracing.current(live.span):
-                        status = await self._work(live, root, parts, state)
-                live.status = status
+            work = self._work(live, root, parts, state)
+            if run.tracing is not None:
+                work = self._traced(live, work)
+            if run.limits.seconds is None:
+                live.status = await work
+            else:
+                with anyio.CancelScope(deadline=run.ends) as scope:
+                    live.status = await work
+                live.timed_out = scope.cancelled_caught
         except Exception as error:
             live.error = error
+        except run.cancelled:  # noqa: ASYNC103 - by `Live.cancel`, which this task is the scope of
+            if not run.stopping:
+                raise
         except BaseExceptionGroup as group:  # noqa: ASYNC103 - trio: failures beside cancellations; both go their way
             failed, cancelled = group.split(Exception)
             live.error = failed
@@ -437,6 +445,10 @@ class Runner:
             self._settle(live, root)
             turns.give(run.key)
             live.done.set()
+
+    async def _traced(self, live: Live, work: Awaitable[RunStatus]) -> RunStatus:
+        with tracing.current(live.span):
+            return await work
 
     async def _work(
         self, live: Live, root: InvocationContext, parts: tuple[Part, ...], state: dict[str, Any]
@@ -458,7 +470,9 @@ class Runner:
             if run.journal is None:
                 run.user_content = event.parts
             run.spent.events -= 1
-            await run.commit(root._place, event, push=False)
+            committing = run.commit(root._place, event, push=False)
+            if committing is not None:
+                await committing
         reply = await hooks.first("before_run", root) if hooks.plugins else None
         if reply is not None:
             await root.emit(as_event(root, reply, "before_run"))
@@ -505,7 +519,7 @@ class Runner:
         """Say how the run ended, and close its stream."""
         run = live.invocation
         run.spent.seconds = run.now() - live.began
-        if live.error is None and live.scope.cancelled_caught and not run.reason and run.limits.seconds is not None:
+        if live.error is None and live.timed_out and not run.reason:
             live.error = run.out_of("seconds", Place(()), self.agent.name)
         if live.error is not None:
             live.status = "error"

@@ -8,6 +8,7 @@ the agent's, and the parent of the agents that run inside of it.
 
 import json
 import os
+import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -148,11 +149,19 @@ def setup(
 
 
 def _installed() -> bool:
-    return not isinstance(trace.get_tracer_provider(), (trace.ProxyTracerProvider, trace.NoOpTracerProvider))
+    return type(trace.get_tracer_provider()) not in (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
 
 
 def _disabled() -> bool:
     return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
+def has_sdk() -> bool:
+    """Whether OpenTelemetry's SDK has been imported: without it hardly anybody can install a provider now.
+
+    Asking for the providers themselves takes as long as storing an event.
+    """
+    return "opentelemetry.sdk" in sys.modules
 
 
 def enabled() -> bool:
@@ -162,9 +171,8 @@ def enabled() -> bool:
 
 def metering() -> bool:
     """Whether somebody has installed a meter provider, and `OTEL_SDK_DISABLED` doesn't turn it off."""
-    provider = metrics.get_meter_provider()
-    none = isinstance(provider, metrics.NoOpMeterProvider) or type(provider).__name__ == "_ProxyMeterProvider"
-    return not none and not _disabled()
+    kind = type(metrics.get_meter_provider())
+    return kind is not metrics.NoOpMeterProvider and kind.__name__ != "_ProxyMeterProvider" and not _disabled()
 
 
 class Tracing:

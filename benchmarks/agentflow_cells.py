@@ -122,8 +122,10 @@ def nested(*, depth: int, events: int, backend: str) -> Sample:
     return run_on(backend, main)
 
 
-def long(*, events: int, backend: str) -> Sample:
-    """One run of so many events from ten branches; per delivered event."""
+def long(*, events: int, collector: bool, backend: str) -> Sample:
+    """One run of so many events from ten branches, with Python's cyclic collector or without; per delivered event."""
+    if not collector:
+        gc.disable()
     return merge(branches=10, events=events // 10, lookahead=0, style="emit", backend=backend)
 
 

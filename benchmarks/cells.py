@@ -165,14 +165,15 @@ def _growth(backend: str, *, quick: bool) -> Iterator[Cell]:
                 unit=unit,
             )
     for length in LENGTHS[:3] if quick else LENGTHS:
-        yield _ours(
-            "long",
-            {"events": length},
-            backend=backend,
-            group="length",
-            name=f"{length} events",
-            against=f"{LENGTHS[0]} events",
-        )
+        for collector, more in ((True, ""), (False, ", collector off")):
+            yield _ours(
+                "long",
+                {"events": length, "collector": collector},
+                backend=backend,
+                group="length",
+                name=f"{length} events{more}",
+                against=f"{LENGTHS[0]} events{more}",
+            )
 
 
 def _live(backend: str, branches: int) -> Iterator[Cell]:

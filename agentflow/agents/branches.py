@@ -4,19 +4,21 @@ import os
 import platform
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from contextvars import Context, copy_context
 from functools import partial
 from heapq import heapify, heappop, heappush
+from types import TracebackType
+from typing import Self
 
 import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 from opentelemetry.trace import SpanContext
 
+from agentflow._generators import in_context
 from agentflow._invocation import Watcher, summary
-from agentflow._streams import Ticket
+from agentflow._streams import Ticket, new_scope
 from agentflow._turn import outcome_of, take_turn
 from agentflow.content import UserContent
 from agentflow.core import Agent, InvocationContext
@@ -69,7 +71,7 @@ class Branches:
     """A parallel group of the agent that `ctx` belongs to. Open it, add branches at any time, hear of each end.
 
     ```python
-    async with Branches(ctx, max_concurrency=8).open() as group:
+    async with Branches(ctx, max_concurrency=8) as group:
         for chunk in chunks:
             group.add(mapper, message=chunk)
         while (branch := await group.next()) is not None:
@@ -96,6 +98,13 @@ class Branches:
         alone: Branches see nothing of the talk before them, only what each is told.
         private: What branches say is hidden from what follows; who directs says what came of it.
     """
+
+    __slots__ = (
+        "_alone", "_asking", "_began", "_began_ns", "_closed", "_context", "_ended", "_keep", "_names", "_opened",
+        "_paused", "_private", "_running", "_scoped", "_tally", "_tasks", "_waiting", "_watchers", "_worker",
+        "agents", "branches", "broken", "ctx", "failed", "group", "max_concurrency", "name", "settled", "task",
+        "timeout", "total",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -132,6 +141,7 @@ class Branches:
         self._names: dict[str, int] = {}
         self._waiting: list[tuple[float, int, Branch]] = []
         self._running = 0
+        self._paused = False  # a branch waits for an answer
         self._ended: deque[Branch] = deque()
         self._asking: Ticket | None = None
         self._tally: dict[str, int] = {}  # of those that are forgotten
@@ -140,65 +150,79 @@ class Branches:
         self._began_ns = 0
         self._context: Context | None = None
         self._tasks: TaskGroup | None = None
+        self._opened: Event | None = None
+        self._closed: Event | None = None
 
     # For who directs
 
-    @asynccontextmanager
-    async def open(self) -> "AsyncGenerator[Branches]":
-        """Tell that the group begins, and let branches be added; at the end wait for all, and tell what came of it.
-
-        Raises:
-            Exception: What the block raised; the branches are cancelled first. What ended the run, of a branch.
-        """
+    async def __aenter__(self) -> Self:
+        """Tell that the group begins, and let branches be added."""
         ctx, run = self.ctx, self.ctx._run
         names = [agent.name for agent in self.agents]
         await ctx.flush()
-        opened = ctx.lifecycle(
+        self._opened = ctx.lifecycle(
             ScatterStart(
                 self.name, len(names), names, summary(ctx.user_text if self.task is None else self.task), self.timeout,
                 self.max_concurrency, self._alone,
             )
         )  # fmt: skip
-        closed: Event | None = None
-        directing: Exception | None = None
         try:
             if ctx._past is None or self.name not in ctx._past.groups:  # else it has been open since before a pause
-                await run.tell(opened, ctx, ctx._place, ctx._timers)
+                telling = run.tell(self._opened, ctx)
+                if telling is not None:
+                    await telling
             self._began, self._began_ns = run.now(), time.time_ns()
             self._context = copy_context()
-            async with anyio.create_task_group() as self._tasks:
-                try:
-                    yield self
-                except Exception as error:  # raised again below, outside of the task group, as itself
-                    directing = error
-                    self.failed = True
-                    self._stop_all(type(error).__name__)
+            tasks = anyio.create_task_group()
+            await tasks.__aenter__()
+            self._tasks = tasks
+        except BaseException as error:
+            self._break_off(error)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        """Wait for all branches, and tell what came of it; if the block raised, cancel them first.
+
+        Raises:
+            Exception: What ended the run, of a branch.
+        """
+        ctx, run, tasks = self.ctx, self.ctx._run, self._tasks
+        assert tasks is not None
+        directing = isinstance(error, Exception)
+        if directing:
+            self.failed = True
+            self._stop_all(type(error).__name__)
+        try:
+            # The group must see a cancellation; of an error it would make a group of one.
+            caught = await tasks.__aexit__(*((None, None, None) if directing else (kind, error, trace)))
+            if error is not None and not directing and not caught:
+                raise error
             if run.stopping:
                 await checkpoint()  # branches don't raise that they were cancelled: who directs them is stopped here
             ctx.join_loops()
-            self._pause()
+            if self._paused:
+                self._pause()
             actions = self.fold()
             ctx._said, ctx._links = self.results(), self._spans()
-            closed = ctx.lifecycle(self._gather(ctx._said, hidden=not self.failed), actions)
-            await run.tell(closed, ctx, ctx._place, ctx._timers, wait=not self.failed)
-        except BaseException as error:  # noqa: ASYNC103 - raised, or what the block had raised before
-            # Cancelled from outside, or the store failed: how the group ended is told with the cancelled turns.
-            pause = pause_in(error) if directing is None and not self.failed else None
+            self._closed = ctx.lifecycle(self._gather(ctx._said, hidden=not self.failed), actions)
+            telling = run.tell(self._closed, ctx, wait=not self.failed)
+            if telling is not None:
+                await telling
+        except BaseException as failure:  # noqa: ASYNC103 - raised, or what the block had raised before
+            pause = pause_in(failure) if not self.failed else None
             if pause is not None:  # the group stays open until there is an answer
                 raise pause from None  # noqa: ASYNC104 - it is what was raised, perhaps in a group
-            how = f"{type(error).__name__}" if isinstance(error, Exception) else "cancelled"
-            self.group.reason = self.group.reason or run.why(run.now()) or how
-            if opened.serial is not None and (closed is None or closed.serial is None):
-                ctx._said = self.results()
-                ctx.tell_later(partial(self._gather, ctx._said, hidden=False))
-            if directing is None and self.failed:
+            self._break_off(failure)
+            if self.failed and not directing:
                 self.raise_failures()
-            if directing is None or not isinstance(error, Exception):
+            if not directing or not isinstance(failure, Exception):
                 raise
-        if directing is not None:
-            raise directing
-        if self.failed:
+        if self.failed and not directing:
             self.raise_failures()
+        return not directing
 
     def add(
         self,
@@ -221,21 +245,35 @@ class Branches:
             once: Whoever directs gives this name to no other branch, so nobody need remember it.
         """
         if self._tasks is None:
-            raise ConfigError(f"the group {self.name!r} is not open: async with Branches(...).open() as group")
+            raise ConfigError(f"the group {self.name!r} is not open: async with Branches(...) as group")
         name = name or agent.name
         if not once:
             count = self._names[name] = self._names.get(name, 0) + 1
             if count > 1:
                 name = f"{name}#{count}"
-        branch = Branch(agent, name, self.total, message, self.timeout if timeout is None else timeout)
-        self.branches[self.total] = branch
-        self.total += 1
+        branch = self._new(agent, name, message, self.timeout if timeout is None else timeout)
         if self.max_concurrency is None or self._running < self.max_concurrency:
             self._start(branch)
         else:
             branch.queued = (self.ctx._run.now(), time.time_ns())
             heappush(self._waiting, (-priority, branch.index, branch))
         return branch
+
+    async def run_all(self, agents: Sequence[Agent]) -> None:
+        """A branch for each of `agents`, whose names differ; the first is run by this task, which would only wait.
+
+        A task is a good part of what a small group costs. In a branch they are all tasks: each event of a group deep
+        inside would have to be handed up through those around it.
+        """
+        agents = list(agents)
+        first = None if self.ctx._place.groups else self._new(agents.pop(0), "", None, self.timeout)
+        if first is not None:
+            self._admit(first)
+        for agent in agents:
+            self.add(agent, once=True)
+        if first is not None:
+            assert self._context is not None
+            await in_context(self._context.copy(), self._run_branch(first))
 
     async def next(self) -> Branch | None:
         """The next branch that has ended, in the order of ending; `None` when all have, or the group was stopped."""
@@ -292,17 +330,25 @@ class Branches:
 
     # How it is done
 
+    def _new(self, agent: Agent, name: str, message: UserContent, timeout: float | None) -> Branch:
+        branch = self.branches[self.total] = Branch(agent, name or agent.name, self.total, message, timeout)
+        self.total += 1
+        return branch
+
+    def _admit(self, branch: Branch) -> None:
+        assert self._tasks is not None
+        self._running += 1
+        if self._scoped:
+            branch.scope = new_scope(self._tasks)
+
     def _start(self, branch: Branch) -> None:
         """In a copy of the group's context, not that of the branch that made room."""
         if self.group.reason:
             return
-        self._running += 1
-        if self._scoped:
-            branch.scope = anyio.CancelScope()
         assert self._context is not None and self._tasks is not None
-        self._context.run(
-            partial(self._tasks.start_soon, self._run_branch, branch, name=f"{self.ctx.path}.{branch.name}")
-        )
+        self._admit(branch)
+        name = f"{self.ctx.path}.{branch.name}"
+        self._tasks.create_task(self._run_branch(branch), name=name, context=self._context)
 
     async def _run_branch(self, branch: Branch) -> None:
         agent, tasks = branch.agent, self._tasks
@@ -317,19 +363,21 @@ class Branches:
             if branch.queued is not None:
                 self._tell_queue(branch.queued, ctx, start)
             try:
-                recalled = self._recall(branch, ctx, start)
+                recalled = self._recall(branch, ctx, start) if self.ctx._past is not None else None
                 if recalled is not None:
                     outcome = recalled
-                elif branch.scope is None:
-                    outcome = await take_turn(ctx, start, timeout=branch.timeout)
                 else:
-                    with branch.scope:
+                    if branch.scope is None:
                         await take_turn(ctx, start, timeout=branch.timeout)
-                    branch.lost = self.settled and ctx.status != "ok"
+                    else:
+                        with branch.scope:
+                            await take_turn(ctx, start, timeout=branch.timeout)
+                        branch.lost = self.settled and ctx.status != "ok"
                     outcome = outcome_of(ctx, None)
             except Exception as error:
                 outcome = outcome_of(ctx, error)
             except Paused as pause:
+                self._paused = True
                 outcome = outcome_of(ctx, None, pause.questions)
             except self.ctx._run.cancelled:  # noqa: ASYNC103 - raised, or the task group knows it
                 if not (self.ctx._run.stopping or tasks.cancel_scope.cancel_called):
@@ -345,8 +393,7 @@ class Branches:
     def _recall(self, branch: Branch, ctx: InvocationContext, start: AgentParallelStart) -> Outcome | None:
         """What came of a branch before the run paused, if it is over; what it brought is the group's again."""
         past = self.ctx._past
-        if past is None:
-            return None
+        assert past is not None
         for key, values in past.brought(self.name, ctx.branch).items():
             reducer = reducing(ctx._place.groups, key)
             if reducer is not None:
@@ -429,23 +476,33 @@ class Branches:
         return Actions(folded) if folded else None
 
     def _gather(self, results: Sequence[Outcome], *, hidden: bool) -> GatherComplete:
-        tally = {"ok": 0, "error": 0, "timeout": 0, "cancelled": 0, "skipped": 0, "paused": 0} | self._tally
+        branches = self.branches.values()
         record = GatherComplete(self.name, self.total, reason=self.group.reason)
-        for branch, outcome in zip(self.branches.values(), results, strict=True):
-            status = outcome.status
-            tally[status] += 1
-            if self._keep:  # else most are forgotten, and it only counts
-                record.outcomes[branch.name] = status
-            if self._keep and status == "ok":
-                record.gathered_results.append(branch.name)
-            if hidden and self.hides(branch, outcome) and not self._private:
-                record.hidden.append(outcome.branch)
+        tally = {"ok": 0, "error": 0, "timeout": 0, "cancelled": 0, "skipped": 0, "paused": 0} | self._tally
+        for outcome in results:
+            tally[outcome.status] += 1
+        if self._keep:  # else most are forgotten, and it only counts
+            record.outcomes = {branch.name: one.status for branch, one in zip(branches, results, strict=True)}
+            record.gathered_results = [name for name, status in record.outcomes.items() if status == "ok"]
         if self._private:
             record.hidden = [EVERY_BRANCH]
+        elif hidden:
+            record.hidden = [
+                one.branch for branch, one in zip(branches, results, strict=True) if self.hides(branch, one)
+            ]
         record.successful, record.failed = tally["ok"], tally["error"] + tally["timeout"]
         record.cancelled, record.skipped = tally["cancelled"] + tally["paused"], tally["skipped"]
         record.total_time_ms = round((self.ctx._run.now() - self._began) * 1000, 3)
         return record
+
+    def _break_off(self, error: BaseException) -> None:
+        """Cancelled from outside, or the store failed: how the group ended is told with the cancelled turns."""
+        ctx, run, opened, closed = self.ctx, self.ctx._run, self._opened, self._closed
+        how = type(error).__name__ if isinstance(error, Exception) else "cancelled"
+        self.group.reason = self.group.reason or run.why(run.now()) or how
+        if opened is not None and opened.serial is not None and (closed is None or closed.serial is None):
+            ctx._said = self.results()
+            ctx.tell_later(partial(self._gather, ctx._said, hidden=False))
 
     def raise_failures(self) -> None:
         """Raise what made the group fail: a lone failure as itself, several as a group.

@@ -93,7 +93,7 @@ class LoopAgent(Agent):
                 await inner.tell(LoopIteration(self.name, iteration, self.max_iterations))
             try:
                 for child in self.sub_agents:
-                    await inner.run(child)
+                    await inner._hand_over(child)
                     if inner.halted():
                         return
                 if self.until is not None:

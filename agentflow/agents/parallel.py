@@ -113,9 +113,8 @@ class ParallelAgent(Agent):
 
     async def run(self, ctx: InvocationContext) -> None:
         """Take a turn."""
-        async with _Fan(self, ctx).open() as group:
-            for child in self.sub_agents:
-                group.add(child)
+        async with _Fan(self, ctx) as group:
+            await group.run_all(self.sub_agents)
 
 
 def _whole(value: object, what: str) -> int:
@@ -126,6 +125,8 @@ def _whole(value: object, what: str) -> int:
 
 class _Fan(Branches):
     """One running instance of a ParallelAgent: its policies."""
+
+    __slots__ = ("agent", "goal", "misses", "successes", "winner")
 
     def __init__(self, agent: ParallelAgent, ctx: InvocationContext) -> None:
         super().__init__(
@@ -203,6 +204,8 @@ class _Fan(Branches):
 
     def hides(self, branch: Branch, outcome: Outcome) -> bool:
         """Of who lost a race, and by `on_error="ignore"` of who failed."""
+        if outcome.status == "ok":
+            return False
         ignored = self.agent.on_error == "ignore" and outcome.status in ("error", "timeout")
         return ignored or super().hides(branch, outcome)
 

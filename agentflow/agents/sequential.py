@@ -60,6 +60,6 @@ class SequentialAgent(Agent):
     async def run(self, ctx: InvocationContext) -> None:
         """Take a turn."""
         for child in self.sub_agents:
-            await ctx.run(child)
+            await ctx._hand_over(child)
             if ctx.halted():
                 break

@@ -59,7 +59,7 @@ def text_rows(event: Event) -> Iterable[Words]:
     if event.author == "user" and event.path:
         agent = event.path.rpartition(".")[2]
         own = event.branch if event.branch.rpartition(".")[2].partition("#")[0] == agent else event.path
-        yield [(f"to {own}: {short(one_line(text), 100)}", "dim")]
+        yield [(f"to {one_line(own)}: {short(one_line(text), 100)}", "dim")]
         return
     first, *more = text.rstrip("\n").split("\n")
     if more:
@@ -80,7 +80,7 @@ def fit(text: str, width: int) -> str:
 
 def label(line: Line) -> str:
     """A line's name, indented below the branch that it is in."""
-    return "  " * line.depth + (line.name or "run")
+    return "  " * line.depth + (one_line(line.name) or "run")
 
 
 def choose(lines: Sequence[Line], most: int, rank: Callable[[Line], tuple[float, ...]]) -> list[Line]:
@@ -165,7 +165,7 @@ def _last_words(line: Line, width: int) -> str:
         return one_line(line.error)
     loop = f"{line.iteration}/{line.rounds} " if line.rounds else f"#{line.iteration} " if line.iteration else ""
     words = one_line(line.words)
-    who = line.speaker if line.speaker != line.name.partition("#")[0] else ""
+    who = one_line(line.speaker) if line.speaker != line.name.partition("#")[0] else ""
     start = loop + who + (": " if who and words else "")
     room = max(1, width - cell_len(start))
     if line.streaming is not None and cell_len(words) > room:  # its end is what is new
@@ -192,9 +192,10 @@ def summary_rows(
     lines = list(board)
     shown = choose(lines, most if most is not None else len(lines), summary_rank)
     names = max((cell_len(label(line)) for line in shown), default=0)
-    states = max(_STATE, len(status))
-    for line in shown:
-        state, seconds = (line.state, line.seconds) if line.parent is not None else (status, line.seconds or wall)
+    ends = ["unfinished" if line.state == "running" else line.state for line in shown]
+    states = max(_STATE, len(status), *map(len, ends))
+    for line, end in zip(shown, ends, strict=True):
+        state, seconds = (end, line.elapsed(timing.now)) if line.parent is not None else (status, line.seconds or wall)
         row = [
             (fit(label(line), names), "bold" if line.parent is None else ""),
             (" " + fit(state, states), STYLES.get(state, "")),

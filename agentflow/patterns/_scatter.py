@@ -151,7 +151,7 @@ class Scatter:
         """
         ctx = self.ctx
         began = ctx._run.now()
-        async with self._group.open():
+        async with self._group:
             timers = ctx._timers
             try:
                 with anyio.CancelScope() as scope:

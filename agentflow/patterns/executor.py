@@ -169,7 +169,7 @@ class ParallelExecutor:
         steps = {id(task.do): worker(task.do, "ParallelExecutor", "task", retry=self.retry) for task in tasks}
         agents = [steps[id(task.do)] for task in tasks]
         group = Branches(ctx, name=name, agents=agents, max_concurrency=self.max_concurrency, timeout=self.timeout)
-        async with group.open():
+        async with group:
             for agent, task in zip(agents, tasks, strict=True):
                 one, message = at_work(agent, task.input, Bound(limiter=limiter))
                 group.add(one, message=message)

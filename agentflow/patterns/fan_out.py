@@ -202,7 +202,7 @@ class _Pool(Asked):
             ctx, fan.on_error, agents=self.agents, timeout=fan.item_timeout, on_conflict=fan.on_conflict,
             private=not fan.show_branches,
         )  # fmt: skip
-        async with group.open(), feed(fan.splitter, source_of(ctx), f"agent {ctx.path!r}") as items:
+        async with group, feed(fan.splitter, source_of(ctx), f"agent {ctx.path!r}") as items:
             while await self._fill(group, items):
                 branch = await group.next()
                 if branch is None:

@@ -177,7 +177,7 @@ class GraphAgent(Agent):
         """Take a turn."""
         assert self.blueprint is not None  # `check` made it
         flow = Flow(self.blueprint, ctx)
-        async with flow.open():
+        async with flow:
             flow.go_on()
         text, data = flow.result()
         await ctx.emit(ctx.event(*([Text(text)] if text else []), data))

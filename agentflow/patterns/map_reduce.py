@@ -202,7 +202,7 @@ class _Work:
         """
         agent, ctx = self.agent, self.ctx
         group = self.group(agent.name, agent.sub_agents)
-        async with group.open(), feed(agent.splitter, source_of(ctx), f"agent {ctx.path!r}") as items:
+        async with group, feed(agent.splitter, source_of(ctx), f"agent {ctx.path!r}") as items:
             while await self.fill(group, items):
                 branch = await group.next()
                 if branch is None:
@@ -318,7 +318,7 @@ class _Work:
         await ctx.tell(SynthesisStart(ctx.agent.name, "reduce", count))
         began = ctx._run.now()
         group = self.group(f"{ctx.agent.name}#2", [self.reducer])
-        async with group.open():
+        async with group:
             branch = self.add_reduction(group, last)
             await group.next()
         outcome, took = branch.outcome, ctx._run.now() - began

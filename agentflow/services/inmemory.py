@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
@@ -48,16 +49,11 @@ class _Record:
     changed: int
     title: str = ""
     events: list[Event] = field(default_factory=list)
-    seqs: dict[str, dict[str, int]] = field(default_factory=dict)
+    seqs: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))  # by run and branch
 
     @property
     def updated_at(self) -> float:
         return self.events[-1].timestamp if self.events else self.created_at
-
-
-def _check_fresh(event: Event) -> None:
-    if event.partial or event.serial is not None:
-        raise ServiceError(f"event {event.id!r} is {'partial' if event.partial else 'stored already'}: not appended")
 
 
 def _check_version(key: SessionKey, record: _Record, expected: int | None) -> None:
@@ -93,8 +89,9 @@ class InMemorySessionService(SessionService):
         self._check_free(key)
         now = self._time()
         record = self._records[key] = _Record({}, {}, now, self._next_change())
-        self._apply(key, record, initial, ())
-        record.initial = deepcopy(record.state) if initial else {}
+        if initial:
+            self._apply(key, record, initial, ())
+            record.initial = deepcopy(record.state)
         return Session(**self._info(key, record))
 
     async def get(
@@ -171,34 +168,32 @@ class InMemorySessionService(SessionService):
 
     async def append(self, key: SessionKey, events: Sequence[Event], *, expected_version: int | None = None) -> None:
         """Commit events; see `SessionService.append`. Never suspends."""
-        record = self._records.get(key)
-        if record is None:
-            raise no_session(key)
-        log = record.events
-        serial = len(log)
-        if expected_version is not None and expected_version != serial:
-            _check_version(key, record, expected_version)
-        if len(events) > 1:
-            for event in events:
-                _check_fresh(event)
-            if len({id(event) for event in events}) < len(events):
-                raise ServiceError("the same event is in the batch twice: not appended")
+        _check_version(key, self._known(key), expected_version)
         for event in events:
-            fields = event.__dict__
-            if fields["serial"] is not None or fields["partial"]:
-                _check_fresh(event)
-            run, branch = fields["invocation_id"], fields["branch"]
-            seqs = record.seqs.get(run)
-            if seqs is None:
-                seqs = record.seqs[run] = {}
-            serial += 1
-            fields["serial"] = serial
-            fields["seq"] = seqs[branch] = seqs.get(branch, 0) + 1
-            log.append(event)
-            actions = fields["actions"]
-            if actions is not None:
-                self._apply(key, record, actions.state_delta, actions.state_removed)
+            if event.partial or event.serial is not None:
+                how = "partial" if event.partial else "stored already"
+                raise ServiceError(f"event {event.id!r} is {how}: not appended")
+        if len(events) > 1 and len({id(event) for event in events}) < len(events):
+            raise ServiceError("the same event is in the batch twice: not appended")
+        for event in events:
+            InMemorySessionService.append_now(self, key, event)  # a subclass may have no such thing
+
+    def append_now(self, key: SessionKey, event: Event) -> bool:
+        """Commit an event; see `SessionService.append_now`."""
+        try:
+            record = self._records[key]
+        except KeyError:
+            raise no_session(key) from None
+        fields, log = event.__dict__, record.events
+        seqs, branch = record.seqs[fields["invocation_id"]], fields["branch"]
+        fields["seq"] = seqs[branch] = seqs.get(branch, 0) + 1
+        log.append(event)
+        fields["serial"] = len(log)
+        actions = fields["actions"]
+        if actions is not None:
+            self._apply(key, record, actions.state_delta, actions.state_removed)
         record.changed = self._changes = self._changes + 1
+        return True
 
     def _known(self, key: SessionKey) -> _Record:
         record = self._records.get(key)
@@ -218,14 +213,14 @@ class InMemorySessionService(SessionService):
             "created_at": record.created_at,
             "updated_at": record.updated_at,
             "title": record.title,
-            "initial": deepcopy(record.initial),
+            "initial": deepcopy(record.initial) if record.initial else {},
             "changed": record.changed,
         }
 
     def _add(self, key: SessionKey, record: _Record, event: Event) -> None:
         """Take in an event that has its numbers already."""
         record.events.append(event)
-        record.seqs.setdefault(event.invocation_id, {})[event.branch] = event.seq or 0
+        record.seqs[event.invocation_id][event.branch] = event.seq or 0
         if event.actions is not None:
             delta = {name: value for name, value in event.actions.state_delta.items() if not _shared(name)}
             self._apply(key, record, delta, [name for name in event.actions.state_removed if not _shared(name)])
@@ -252,10 +247,12 @@ class InMemorySessionService(SessionService):
 
     def _state(self, key: SessionKey, record: _Record) -> dict[str, Any]:
         state = deepcopy(record.state) if record.state else {}
-        for name, value in self._app_state.get(key.app_name, {}).items():
-            state[APP_STATE + name] = deepcopy(value)
-        for name, value in self._user_state.get((key.app_name, key.user_id), {}).items():
-            state[USER_STATE + name] = deepcopy(value)
+        if self._app_state:
+            for name, value in self._app_state.get(key.app_name, {}).items():
+                state[APP_STATE + name] = deepcopy(value)
+        if self._user_state:
+            for name, value in self._user_state.get((key.app_name, key.user_id), {}).items():
+                state[USER_STATE + name] = deepcopy(value)
         return state
 
 

@@ -238,6 +238,26 @@ class SessionService(ABC):
         await self.restore(replace(info, key=copy, state={}), self.events(key, until=end))
         return copy
 
+    def append_now(self, key: SessionKey, event: Event) -> bool:
+        """Commit one event of a run without waiting, and say whether that was done: for stores in memory, which can.
+
+        A run asks this first, and awaits `append` where it gives False. A subclass that has an `append` of its own is
+        asked for that alone.
+
+        Args:
+            key: The session.
+            event: Not partial, and not stored yet.
+
+        Raises:
+            SessionNotFound: There is no such session.
+        """
+        return False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "append" in vars(cls) and "append_now" not in vars(cls):
+            cls.append_now = SessionService.append_now  # type: ignore[method-assign]
+
     async def apps(self) -> Sequence[str]:
         """The names of the apps that have sessions, sorted."""
         return sorted({info.app_name for info in await self.list()})

@@ -1,6 +1,7 @@
 """What a session store does with events: numbers, batches, what comes back, and several writers."""
 
 from collections import defaultdict
+from contextlib import suppress
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -50,6 +51,30 @@ class CommitSuite(StoreSuite):
             session = await read(sessions)
             assert session.events == events
             assert session.version == len(events)
+
+    async def test_what_is_committed_at_once_is_as_if_it_had_been_appended(self) -> None:
+        """For stores that can; the others say that they can't, and have done nothing."""
+        async with self.opened() as sessions:
+            await sessions.create("app", "ada", "s1")
+            events = [event_of(str(n), branch=branch) for n, branch in enumerate(["", "p.a", "", "p.b", "p.a"])]
+            events.append(writing({"k": 1, "user:k": 2, "temp:k": 3}))
+            events.append(writing({"other": [1]}, removed=("k",)))
+            for number, event in enumerate(events):
+                if number % 3 == 2 or not sessions.append_now(KEY, event):
+                    await sessions.append(KEY, [event])
+            assert [(event.serial, event.seq) for event in events] == [
+                (1, 1), (2, 1), (3, 2), (4, 1), (5, 2), (6, 3), (7, 4),
+            ]  # fmt: skip
+            session = await read(sessions)
+            assert (session.events, session.state) == (events, {"user:k": 2, "other": [1]})
+
+    async def test_nothing_is_committed_at_once_to_a_session_that_is_not_there(self) -> None:
+        async with self.opened() as sessions:
+            event = event_of("lost", actions=Actions({"app:k": 1}))
+            with suppress(SessionNotFound):
+                assert not sessions.append_now(KEY, event)
+            assert (event.seq, event.serial) == (None, None)
+            assert (await sessions.create("app", "ada", "s1")).state == {}
 
     async def test_numbers_are_counted_for_each_session_alone(self) -> None:
         async with self.opened() as sessions:

@@ -81,7 +81,7 @@ def short(value: object, most: int = _LONGEST) -> str:
 
 def decision(record: SynthesisComplete) -> list[str]:
     """How a pattern made one answer of many, fact by fact."""
-    facts = [f"{record.aggregation_strategy} of {plural(record.input_results_count, 'answer')}"]
+    facts = [f"{one_line(record.aggregation_strategy)} of {plural(record.input_results_count, 'answer')}"]
     if record.agreement is not None:
         facts.append(f"agreement {record.agreement:.0%}")
     if record.saved_calls:
@@ -95,8 +95,8 @@ def decision(record: SynthesisComplete) -> list[str]:
 
 def heading(event: Event) -> str:
     """Who said it, and where: branch and author; the author alone on the run's own line."""
-    author = event.author
-    segments = [name for name, _ in groupby(event.segments)]  # a Parallel in a Parallel names itself twice
+    author = one_line(event.author)
+    segments = [one_line(name) for name, _ in groupby(event.segments)]  # a Parallel in a Parallel names itself twice
     if not segments:
         where = author
     else:

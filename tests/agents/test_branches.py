@@ -50,7 +50,7 @@ async def test_one_agent_on_many_branches_each_told_something_else() -> None:
         await ctx.emit(ctx.text(ctx.user_text.upper()))
 
     async def turn(ctx: InvocationContext) -> None:
-        async with Branches(ctx, max_concurrency=2).open() as group:
+        async with Branches(ctx, max_concurrency=2) as group:
             branches = [group.add(mapper, message=word) for word in ("a", "b", "c")]
         assert [branch.outcome.text for branch in branches if branch.outcome] == ["A", "B", "C"]
         assert [branch.name for branch in branches] == ["mapper", "mapper#2", "mapper#3"]
@@ -72,7 +72,7 @@ async def test_one_agent_on_many_branches_each_told_something_else() -> None:
 
 async def test_branches_are_added_as_others_end() -> None:
     async def turn(ctx: InvocationContext) -> None:
-        async with Branches(ctx).open() as group:
+        async with Branches(ctx) as group:
             group.add(echo, message="1")
             while (branch := await group.next()) is not None:
                 assert branch.outcome is not None
@@ -98,7 +98,7 @@ async def test_who_waits_for_room_goes_by_priority_then_by_order() -> None:
         await checkpoint()
 
     async def turn(ctx: InvocationContext) -> None:
-        async with Branches(ctx, max_concurrency=1).open() as group:
+        async with Branches(ctx, max_concurrency=1) as group:
             for word, priority in [("first", 0), ("low", -1), ("b", 5), ("c", 5), ("a", 9)]:
                 group.add(notes, message=word, priority=priority)
 
@@ -108,7 +108,7 @@ async def test_who_waits_for_room_goes_by_priority_then_by_order() -> None:
 
 async def test_a_failure_is_in_the_outcome_and_fails_nobody_else() -> None:
     async def turn(ctx: InvocationContext) -> None:
-        async with Branches(ctx).open() as group:
+        async with Branches(ctx) as group:
             bad, good = group.add(ctx.agent.sub_agents[0]), group.add(echo, message="x")
         assert bad.outcome is not None
         assert isinstance(bad.outcome.error, ValueError)
@@ -132,7 +132,7 @@ async def test_one_branch_is_cancelled_alone_running_or_waiting(begun: bool) -> 
         await anyio.sleep_forever()
 
     async def turn(ctx: InvocationContext) -> None:
-        async with Branches(ctx, max_concurrency=1).open() as group:
+        async with Branches(ctx, max_concurrency=1) as group:
             running = group.add(ctx.agent.sub_agents[0])
             waiting = group.add(echo, message="waits")
             last = group.add(echo, message="last")
@@ -160,7 +160,7 @@ async def test_stop_cancels_the_rest_and_hides_what_it_said() -> None:
     seen: list[str] = []
 
     async def turn(ctx: InvocationContext) -> None:
-        async with Branches(ctx).open() as group:
+        async with Branches(ctx) as group:
             group.add(slow)
             group.add(echo, message="done")
             first = await group.next()
@@ -182,7 +182,7 @@ async def test_stop_cancels_the_rest_and_hides_what_it_said() -> None:
 
 async def test_what_the_block_raises_cancels_the_branches_and_is_raised_as_itself() -> None:
     async def turn(ctx: InvocationContext) -> None:
-        async with Branches(ctx).open() as group:
+        async with Branches(ctx) as group:
             group.add(ctx.agent.sub_agents[0])
             await checkpoint()
             raise LookupError("no winner")
@@ -199,7 +199,7 @@ async def test_what_the_block_raises_cancels_the_branches_and_is_raised_as_itsel
 
 async def test_a_run_out_of_budget_ends_the_group_whoever_directs_it() -> None:
     async def turn(ctx: InvocationContext) -> None:
-        async with Branches(ctx).open() as group:
+        async with Branches(ctx) as group:
             group.add(says("wordy", *"abcdefgh"))
             await every(group)
 
@@ -216,7 +216,7 @@ async def test_a_group_that_keeps_nothing_still_counts_and_reduces() -> None:
 
     async def turn(ctx: InvocationContext) -> None:
         alive = 0
-        async with Branches(ctx, max_concurrency=2, keep=False, on_conflict={"sum": operator.add}).open() as group:
+        async with Branches(ctx, max_concurrency=2, keep=False, on_conflict={"sum": operator.add}) as group:
             for number in range(1, 6):
                 group.add(adds, message=str(number))
             while await group.next() is not None:

@@ -33,6 +33,14 @@ def stores_none_for_deleted(store: InMemorySessionService) -> None:
     before(store, "append", lambda key, events, **_: append(events))
 
 
+def forgets_at_once(store: InMemorySessionService) -> None:
+    store.append_now = lambda key, event: True
+
+
+def commits_to_nowhere_at_once(store: InMemorySessionService) -> None:
+    store.append_now = lambda key, event: key not in store._records or type(store).append_now(store, key, event)
+
+
 def stores_temporary_state(store: InMemorySessionService) -> None:
     real = store._apply
 
@@ -493,14 +501,15 @@ def after(service: Any, name: str, act: Callable[..., Any]) -> None:
 
 
 SESSIONS = [
-    stores_none_for_deleted, stores_temporary_state, forgets_prefixes, shares_by_a_loose_prefix, overwrites_on_create,
-    reads_all, reads_the_first, ignores_after_with_recent, ignores_the_version, stores_one_by_one, loses_updates,
-    stores_what_is_small_first, counts_serials_per_run, counts_seq_per_session, drops_what_is_new, deletes_shared_state,
-    deletes_by_id, lists_in_the_order_of_making, takes_events_of_nowhere, numbers_what_it_refuses, ignores_case,
-    hands_out_its_own_state, keeps_state_when_it_goes_back, goes_back_in_shared_state_too,
-    counts_on_when_it_has_gone_back, goes_back_to_anything, puts_back_event_by_event, overwrites_what_is_shared,
-    renumbers_what_it_puts_back, forgets_times_and_titles, has_no_pages, pages_by_number, reads_the_last_page_first,
-    reads_what_comes_meanwhile, deletes_what_has_changed, has_one_title, forks_the_whole,
+    forgets_at_once, commits_to_nowhere_at_once, stores_none_for_deleted, stores_temporary_state, forgets_prefixes,
+    shares_by_a_loose_prefix, overwrites_on_create, reads_all, reads_the_first, ignores_after_with_recent,
+    ignores_the_version, stores_one_by_one, loses_updates, stores_what_is_small_first, counts_serials_per_run,
+    counts_seq_per_session, drops_what_is_new, deletes_shared_state, deletes_by_id, lists_in_the_order_of_making,
+    takes_events_of_nowhere, numbers_what_it_refuses, ignores_case, hands_out_its_own_state,
+    keeps_state_when_it_goes_back, goes_back_in_shared_state_too, counts_on_when_it_has_gone_back,
+    goes_back_to_anything, puts_back_event_by_event, overwrites_what_is_shared, renumbers_what_it_puts_back,
+    forgets_times_and_titles, has_no_pages, pages_by_number, reads_the_last_page_first, reads_what_comes_meanwhile,
+    deletes_what_has_changed, has_one_title, forks_the_whole,
 ]  # fmt: skip
 ARTIFACTS = [
     reuses_numbers, keeps_user_files_to_the_session, takes_any_name, takes_a_number_before_the_stream,

@@ -422,7 +422,7 @@ async def test_a_generator_may_ask_from_within_its_own_task_group() -> None:
 
 async def test_branches_of_ones_own_may_ask() -> None:
     async def director(ctx: InvocationContext) -> None:
-        async with Branches(ctx, keep=False).open() as group:
+        async with Branches(ctx, keep=False) as group:
             for name in "abc":
                 group.add(asks("worker"), name=name, message=name)
             told = []
