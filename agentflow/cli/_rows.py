@@ -1,6 +1,5 @@
 """Lines, texts and the summary as words with a style: a terminal draws them in colour, a file gets the words."""
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -43,6 +42,8 @@ _ENOUGH = 8
 """Columns from which on the last words are worth showing."""
 _STEPS = 12
 """Steps of a critical path that are named: the longest."""
+_BUSY = 0.1
+"""Share of the time that a processor may be busy before what waits for it blurs how long the work takes."""
 
 
 def _ticking(seconds: float) -> str:
@@ -184,8 +185,8 @@ def summary_rows(
         board: After the last event.
         timing: After the last event.
         status: How the run ended.
-        wall: Seconds.
-        computing: Seconds of processor time that worker threads used meanwhile.
+        wall: Seconds, for a root that has no end.
+        computing: Seconds of processor time that the process used meanwhile.
         most: At most so many lines; failed and slow ones stay. `None` means all.
     """
     lines = list(board)
@@ -194,7 +195,7 @@ def summary_rows(
     ends = ["unfinished" if line.state == "running" else line.state for line in shown]
     states = max(_STATE, len(status), *map(len, ends))
     for line, end in zip(shown, ends, strict=True):
-        state, seconds = (end, line.elapsed(timing.now)) if line.parent is not None else (status, wall)
+        state, seconds = (end, line.elapsed(timing.now)) if line.parent is not None else (status, line.seconds or wall)
         row = [
             (fit(label(line), names), "bold" if line.parent is None else ""),
             (" " + fit(state, states), STYLES.get(state, "")),
@@ -242,10 +243,8 @@ def timing_rows(timing: Timeline, computing: float = 0.0) -> Iterable[Words]:
 
 
 def _speedup(timing: Timeline, computing: float) -> str:
-    work, wall = duration(timing.work), duration(timing.wall)
-    if computing > timing.wall / 10 and getattr(sys, "_is_gil_enabled", lambda: True)():
-        return (  # an agent's time includes what its thread waited for the others
-            f"not known. The agents' {work} overlap in {wall}, but worker threads were computing for "
-            f"{duration(computing)}, and threads of one interpreter take turns"
-        )
-    return f"{timing.speedup:.1f} × over one after the other ({work} of work in {wall})"
+    times = f"{timing.speedup:.1f} × over one after the other"
+    facts = f"{duration(timing.work)} of work in {duration(timing.wall)}"
+    if computing > timing.wall * _BUSY:  # one after the other, nobody would have waited for it
+        return f"at most {times} ({facts}, waits for a busy processor included)"
+    return f"{times} ({facts})"
