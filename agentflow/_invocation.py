@@ -497,8 +497,9 @@ class Invocation:
     def out_of(self, limit: str, place: Place, path: str) -> LimitExceeded:
         """The error for a budget that ran out."""
         most = getattr(self.limits, limit)
+        shown = f"{most:,}" if isinstance(most, int) else f"{most:g}"
         return LimitExceeded(
-            f"the run may use {most:,} {limit} and has used them up (Limits({limit}={most})); spent: "
+            f"the run may use {shown} {limit} and has used them up (Limits({limit}={shown.replace(',', '_')})); spent: "
             + ", ".join(f"{name} {value:,.6g}" for name, value in self.spent.as_dict().items() if value),
             limit=limit,
             spent=self.spent.as_dict(),

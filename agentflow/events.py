@@ -1,6 +1,6 @@
 """The event: what agents emit, sessions store and consumers read; and the lifecycle records it may carry."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Annotated, Any, ClassVar, Literal
@@ -424,6 +424,12 @@ class Event(BaseModel):
     def segments(self) -> tuple[str, ...]:
         """The branch, split."""
         return tuple(self.branch.split(".")) if self.branch else ()
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Without what is as it is in most events."""
+        for name, value in super().__repr_args__():
+            if name is None or name not in _blank or value != _blank[name]:
+                yield name, value
 
     def to_json(self) -> str:
         """One line of JSON; `from_json` gives back an equal event."""
