@@ -523,7 +523,10 @@ class Invocation:
         return (self._history or await self._load_history()).view(self.id, place.branch, key, make)
 
     async def _load_history(self) -> History:
-        """Read the log once; what is committed meanwhile is kept aside and added, once, in order."""
+        """Read the log once; what is committed meanwhile is kept aside and added, in order.
+
+        What was read may be on its way here still, from a store that wrote it and has not answered yet.
+        """
         if self._note is None:
             self._note = self._meanwhile.append
         index = self._histories.take(self.key)
@@ -540,8 +543,7 @@ class Invocation:
         if self._history is not None:
             return self._history  # another task of this run was faster
         for event in self._meanwhile:
-            if (event.serial or 0) > index.serial:
-                index.add(event)
+            index.add(event)
         self._history, self._note = index, index.add
         self._histories.keep(self.key, index)
         return index

@@ -17,11 +17,12 @@ from agentflow import (
     ParallelAgent,
     Plugin,
     Runner,
+    SequentialAgent,
     SessionKey,
     Usage,
 )
 from agentflow.events import AgentComplete
-from tests.core.actors import says
+from tests.core.actors import hears, says
 from tests.faults.sweep import SlowStore
 
 
@@ -169,3 +170,15 @@ async def test_a_watcher_is_timed_by_its_own_clock() -> None:
             with pytest.raises(AgentTimeout) as caught:
                 await run.wait()
     assert (caught.value.agent, anyio.current_time() - began) == ("w", 2)
+
+
+async def test_history_read_while_an_event_is_stored_and_not_answered_has_it_once() -> None:
+    heard: list[str] = []
+
+    async def asks(ctx: InvocationContext) -> None:
+        await anyio.sleep(1)
+        await ctx.history()
+
+    group = ParallelAgent("p", [FunctionAgent("asks", asks), says("slow", "slow")])
+    await played(SequentialAgent("s", [group, hears("c", heard)]), LateAnswers())
+    assert heard == ["go", "slow"]
