@@ -549,8 +549,8 @@ class Invocation:
         return index
 
 
-def with_pending(pending: dict[str, Any], event_actions: Actions | None) -> Actions:
-    """The actions of an event with an agent's pending writes added; the event's own win."""
+def with_pending(pending: dict[str, Any], event_actions: Actions | None, groups: Groups = ()) -> Actions:
+    """The actions of an event with an agent's pending writes added; the event's own win, or are joined with them."""
     actions = event_actions or Actions()
     removed = list(actions.state_removed)
     delta = {}
@@ -560,7 +560,9 @@ def with_pending(pending: dict[str, Any], event_actions: Actions | None) -> Acti
                 removed.append(key)
         elif key not in removed:
             delta[key] = value
-    delta.update(actions.state_delta)
+    for key, value in actions.state_delta.items():
+        reducer = reducing(groups, key) if key in delta else None
+        delta[key] = value if reducer is None else reducer[0].join(key, delta[key], value)
     return Actions(
         delta,
         removed,

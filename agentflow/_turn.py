@@ -20,7 +20,7 @@ from agentflow._invocation import Invocation, Place, Timer, Watcher, summary, wi
 from agentflow._resources import Resources
 from agentflow._streams import Watched
 from agentflow.content import Part, Text, clean_text
-from agentflow.errors import AgentTimeout, CommitUnknown, InvalidEvent, LimitExceeded, RunError
+from agentflow.errors import AgentTimeout, CommitUnknown, InvalidEvent, LimitExceeded, RunError, StateConflict
 from agentflow.events import (
     Actions,
     AgentComplete,
@@ -265,6 +265,24 @@ class Turn(ABC):
         if usage is not None and not event.partial and event.id not in self._run.paid:
             self._run.paid.add(event.id)
             self.lose(usage)
+
+    def take_back(
+        self, event: Event, said: Actions | None, pending: dict[str, Any] | None, error: BaseException
+    ) -> None:
+        """Nobody stores `event`: the writes that were pending are again, but for the one that was refused.
+
+        Args:
+            event: It, or what copies of it share with it, may still be emitted: without these writes.
+            said: What its actions were without them.
+            pending: They.
+            error: Why it isn't stored.
+        """
+        actions = event.actions
+        if pending is not None and self._state is not None and actions is not None:
+            actions.state_delta, actions.state_removed = (said.state_delta, said.state_removed) if said else ({}, [])
+            if isinstance(error, StateConflict):
+                pending.pop(error.key, None)
+            self._state.give_back(pending)
 
     @property
     def author(self) -> "Turn":

@@ -106,8 +106,8 @@ class State(MutableMapping[str, Any]):
 
     Reading gives its own pending writes over committed state; siblings never see them. A write is published, all at
     once, with the next event that the agent emits, before it runs a child, or when it succeeds; it is dropped when the
-    agent fails. Deleting a key is not the same as setting it to None. Values are JSON; change one by assigning it
-    again, not in place.
+    agent fails, or when a `StateConflict` refuses it. Deleting a key is a write too, and not the same as setting it to
+    None. Values are JSON; change one by assigning it again, not in place.
 
     Under a Parallel with a reducer for a key, however deep, what an agent writes to that key is a *contribution*: write
     what you add, not the sum. Reading gives what was there before the fork, joined with what its own branch brought.
@@ -192,8 +192,13 @@ class State(MutableMapping[str, Any]):
         return pending or None
 
     def give_back(self, pending: dict[str, Any]) -> None:
-        """Make writes pending again that were taken and not published; what was written since wins."""
-        self._pending = {**pending, **(self._pending or {})}
+        """Make writes pending again that were taken and not published, as if those made since came after them."""
+        since, self._pending = self._pending or {}, pending
+        for key, value in since.items():
+            if value is REMOVED:
+                pending[key] = REMOVED
+            else:
+                self[key] = value
 
     def drop_pending(self) -> None:
         """Forget the pending writes."""
