@@ -172,7 +172,7 @@ class Turn(ABC):
         place = self._place
         ctx = self.derive(child)
         name = f"{child.name}#{self._forks + 1}"
-        ctx._place = Place((*place.segments, self.agent.name, name), place.groups, place.watchers)
+        ctx._place = Place((*place.segments, self.agent.name, name), place.groups, place.watchers, place.tries)
         return ctx
 
     def within(self, frame: LoopFrame, iteration: int) -> Self:
@@ -578,9 +578,10 @@ async def _in_time(ctx: Turn, start: AgentStart, limit: float) -> None:
 
 
 async def _tries(ctx: Turn, start: AgentStart, retry: Retry) -> None:
-    run = ctx._run
+    run, groups = ctx._run, ctx._place.groups
+    if groups:
+        ctx._place = ctx._place.tried(ctx)
     while True:
-        kept = [(group, index, dict(group.contributions.get(index, {}))) for group, index in ctx._place.groups]
         try:
             await _body(ctx)
             return
@@ -594,13 +595,14 @@ async def _tries(ctx: Turn, start: AgentStart, retry: Retry) -> None:
                 run.tracing.attempt_failed(ctx._span, ctx._attempts, error)
         if ctx._state is not None:
             ctx._state.drop_pending()
-        for group, index, own in kept:
-            group.contributions[index] = own
         ctx._said, ctx._links = None, ()
         await anyio.sleep(wait)
         ctx._attempts += 1
         waited = round((run.now() - failed) * 1000, 3)
         await ctx.tell(type(start)(ctx.agent.name, start.agent_type, ctx._attempts, failure, waited_ms=waited))
+        if groups:  # not before that: the last of what failed may have been on its way to the store
+            group, index = groups[0]
+            group.forget(index, ctx)
 
 
 async def _body(ctx: Turn) -> None:
