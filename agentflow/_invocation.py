@@ -70,16 +70,32 @@ Watcher = Callable[[Event, str, Any], None]
 
 
 class Place:
-    """One line of a run: a branch, its flow of events, the parallel groups it is in, who watches it."""
+    """One line of a run: a branch, its flow of events, the parallel groups it is in, who watches it.
 
-    __slots__ = ("branch", "flow", "groups", "segments", "watchers")
+    `tries`: the turns around it, as far as the nearest group, that may be tried again.
+    """
 
-    def __init__(self, segments: tuple[str, ...], groups: Groups = (), watchers: tuple[Watcher, ...] = ()) -> None:
+    __slots__ = ("branch", "flow", "groups", "segments", "tries", "watchers")
+
+    def __init__(
+        self,
+        segments: tuple[str, ...],
+        groups: Groups = (),
+        watchers: tuple[Watcher, ...] = (),
+        tries: tuple[object, ...] = (),
+    ) -> None:
         self.segments = segments
         self.branch = ".".join(segments)
         self.flow = Flow()
         self.groups = groups
         self.watchers = watchers
+        self.tries = tries
+
+    def tried(self, turn: object) -> "Place":
+        """The same place for `turn`, which may be tried again."""
+        place = Place(self.segments, self.groups, self.watchers, (*self.tries, turn))
+        place.flow = self.flow
+        return place
 
 
 class Speaker(Protocol):
@@ -94,12 +110,26 @@ class Speaker(Protocol):
 
 
 @dataclass(slots=True)
+class _Writes:
+    """What an event does to state besides its delta.
+
+    `said`: its actions as they were said; `keys`: what it writes or deletes in a group; `brought`: what it adds to keys
+    that are folded at a join; `temp`: what the run alone knows.
+    """
+
+    said: Actions
+    keys: list[str]
+    brought: dict[str, Any]
+    temp: dict[str, Any]
+
+
+@dataclass(slots=True)
 class _Row:
     """An event on its way into the log, and what is to be done when it is there."""
 
     place: Place
     event: Event
-    temp: dict[str, Any] | None
+    writes: _Writes | None
     push: bool
     speaker: Speaker | None = None
 
@@ -253,24 +283,47 @@ class Invocation:
             ServiceError: From the store.
         """
         fields = event.__dict__
+        counts, most = fields["lifecycle"] is None, self.limits.events
+        if counts and most is not None and self.spent.events >= most:
+            raise self.out_of("events", place, event.path)
         actions: Actions | None = fields["actions"]
-        temp = self._claim(place, event, actions) if actions is not None else None
-        if fields["lifecycle"] is None:
-            spent = self.spent
-            if self.limits.events is not None and spent.events >= self.limits.events:
-                raise self.out_of("events", place, event.path)
-            spent.events += 1
-        if self._deferred or self._taking:
-            return self._commit_with_deferred(_Row(place, event, temp, push, speaker))
-        if self._asked != self._answered or not self.sessions.append_now(self.key, event):
-            return self._commit(_Row(place, event, temp, push, speaker))
+        writes = self._claim(place, event, actions) if actions is not None else None
+        if counts:
+            self.spent.events += 1
+        waits = self._deferred or self._taking or self._asked != self._answered
+        if waits or not self.sessions.append_now(self.key, event):
+            return self._commit_later(_Row(place, event, writes, push, speaker))
         if actions is not None:
-            self._publish(actions, temp)
+            self._publish(place, fields["actions"], writes)
         if self._note is not None:
             self._note(event)
         if push:
             self._push(event, place.flow)
         return None
+
+    def _commit_later(self, row: _Row) -> Awaitable[None]:
+        committing = self._commit_with_deferred(row) if self._deferred or self._taking else self._commit(row)
+        return committing if row.writes is None else self._announce(row, row.writes, committing)
+
+    async def _announce(self, row: _Row, writes: _Writes, committing: Awaitable[None]) -> None:
+        """Commit an event that writes; until it is stored, siblings find the conflict all the same."""
+        writer = row.place.branch
+        for group, index in row.place.groups:
+            for key in writes.keys:
+                group.coming.setdefault(key, []).append((index, writer))
+        try:
+            await committing
+        except BaseException:
+            if row.event.serial is None:
+                row.event.__dict__["actions"] = writes.said
+                self._arrive(row.place, writes)
+            raise
+
+    def _arrive(self, place: Place, writes: _Writes) -> None:
+        """What was announced is stored, or won't be."""
+        for group, index in place.groups:
+            for key in writes.keys:
+                group.coming[key].remove((index, place.branch))
 
     async def _commit(self, row: _Row) -> None:
         """Commit an event in a store that may wait."""
@@ -432,8 +485,10 @@ class Invocation:
             self._answered += 1
             rows, ticket = self._early.pop(self._answered)
             for row in rows:
+                if row.writes is not None:
+                    self._arrive(row.place, row.writes)
                 if row.event.actions is not None:
-                    self._publish(row.event.actions, row.temp)
+                    self._publish(row.place, row.event.actions, row.writes)
                 if self._note is not None:
                     self._note(row.event)
                 if row.speaker is not None:
@@ -443,27 +498,37 @@ class Invocation:
             if ticket is not None and not ticket.done():
                 ticket.set_result(None)
 
-    def _claim(self, place: Place, event: Event, actions: Actions) -> dict[str, Any]:
-        """Take `temp:` keys and contributions out of the delta; find conflicts. Gives the `temp:` writes."""
-        delta, removed = actions.state_delta, actions.state_removed
+    def _claim(self, place: Place, event: Event, said: Actions) -> _Writes | None:
+        """Find conflicts, and leave in the event's actions what is stored of them; of `said`, nothing changes."""
+        delta, removed, groups = said.state_delta, said.state_removed, place.groups
+        if not delta and not removed and not said.contributions:
+            return None
+        brought: dict[str, Any] = {}
         temp: dict[str, Any] = {}
-        for key in [*delta, *removed]:
-            if place.groups:
-                self._claim_key(place, event, actions, key)
-            if key.startswith(TEMP) and (key in delta or key in removed):
-                temp[key] = delta.pop(key, REMOVED)
-        if temp:
-            actions.state_removed = [key for key in removed if key not in temp]
-        return temp
+        keys = [*delta, *removed]
+        if groups and groups[0][0].reducers:
+            reducers = groups[0][0].reducers
+            brought = {key: value for key, value in {**said.contributions, **delta}.items() if key in reducers}
+            keys = [key for key in delta if key not in brought] + removed
+        for key in keys:
+            if groups:
+                self._check_key(place, event, key)
+            if key.startswith(TEMP):
+                temp[key] = REMOVED if key in removed else delta[key]
+        if brought or temp:
+            event.__dict__["actions"] = Actions(
+                {key: value for key, value in delta.items() if key not in brought and key not in temp},
+                [key for key in removed if key not in temp],
+                {key: value for key, value in {**said.contributions, **brought}.items() if not key.startswith(TEMP)},
+                said.artifact_delta,
+                said.escalate,
+                said.transfer_to_agent,
+                said.skip_summarization,
+                extra=said.extra,
+            )
+        return _Writes(said, keys, brought, temp)
 
-    def _claim_key(self, place: Place, event: Event, actions: Actions, key: str) -> None:
-        reducer = reducing(place.groups, key)
-        if key in actions.state_delta and reducer is not None:
-            value = actions.state_delta.pop(key)
-            reducer[0].contribute(reducer[1], key, value)  # may raise: the reducer is the user's
-            if not key.startswith(TEMP):
-                actions.contributions[key] = value
-            return
+    def _check_key(self, place: Place, event: Event, key: str) -> None:
         for group, index in place.groups:
             other = group.conflict(key, index)
             if other is not None and group.policy == "error":
@@ -481,18 +546,25 @@ class Invocation:
                     "branches %r and %r of %r both wrote state key %r; the later one wins", other, place.branch,
                     group.name, key,
                 )  # fmt: skip
-            group.writers[key] = (index, place.branch)
 
-    def _publish(self, actions: Actions, temp: dict[str, Any] | None) -> None:
+    def _publish(self, place: Place, actions: Actions, writes: _Writes | None) -> None:
         state = self.state
         state.update(actions.state_delta)
         for key in actions.state_removed:
             state.pop(key, None)
-        for key, value in (temp or {}).items():
+        if writes is None:
+            return
+        for key, value in writes.temp.items():
             if value is REMOVED:
                 state.pop(key, None)
             else:
                 state[key] = value
+        for group, index in place.groups:
+            for key in writes.keys:
+                group.writers[key] = (index, place.branch)
+        for key, value in writes.brought.items():
+            group, index = place.groups[0]
+            group.contribute(index, key, value, place.tries)
 
     def out_of(self, limit: str, place: Place, path: str) -> LimitExceeded:
         """The error for a budget that ran out."""
@@ -524,7 +596,10 @@ class Invocation:
         return (self._history or await self._load_history()).view(self.id, place.branch, key, make)
 
     async def _load_history(self) -> History:
-        """Read the log once; what is committed meanwhile is kept aside and added, once, in order."""
+        """Read the log once; what is committed meanwhile is kept aside and added, in order.
+
+        What was read may be on its way here still, from a store that wrote it and has not answered yet.
+        """
         if self._note is None:
             self._note = self._meanwhile.append
         index = self._histories.take(self.key)
@@ -541,15 +616,14 @@ class Invocation:
         if self._history is not None:
             return self._history  # another task of this run was faster
         for event in self._meanwhile:
-            if (event.serial or 0) > index.serial:
-                index.add(event)
+            index.add(event)
         self._history, self._note = index, index.add
         self._histories.keep(self.key, index)
         return index
 
 
-def with_pending(pending: dict[str, Any], event_actions: Actions | None) -> Actions:
-    """The actions of an event with an agent's pending writes added; the event's own win."""
+def with_pending(pending: dict[str, Any], event_actions: Actions | None, groups: Groups = ()) -> Actions:
+    """The actions of an event with an agent's pending writes added; the event's own win, or are joined with them."""
     actions = event_actions or Actions()
     removed = list(actions.state_removed)
     delta = {}
@@ -559,7 +633,9 @@ def with_pending(pending: dict[str, Any], event_actions: Actions | None) -> Acti
                 removed.append(key)
         elif key not in removed:
             delta[key] = value
-    delta.update(actions.state_delta)
+    for key, value in actions.state_delta.items():
+        reducer = reducing(groups, key) if key in delta else None
+        delta[key] = value if reducer is None else reducer[0].join(key, delta[key], value)
     return Actions(
         delta,
         removed,

@@ -20,7 +20,7 @@ from agentflow._invocation import Invocation, Place, Timer, Watcher, summary, wi
 from agentflow._resources import Resources
 from agentflow._streams import Watched
 from agentflow.content import Part, Text, clean_text
-from agentflow.errors import AgentTimeout, CommitUnknown, InvalidEvent, LimitExceeded, RunError
+from agentflow.errors import AgentTimeout, CommitUnknown, InvalidEvent, LimitExceeded, RunError, StateConflict
 from agentflow.events import (
     Actions,
     AgentComplete,
@@ -172,7 +172,7 @@ class Turn(ABC):
         place = self._place
         ctx = self.derive(child)
         name = f"{child.name}#{self._forks + 1}"
-        ctx._place = Place((*place.segments, self.agent.name, name), place.groups, place.watchers)
+        ctx._place = Place((*place.segments, self.agent.name, name), place.groups, place.watchers, place.tries)
         return ctx
 
     def within(self, frame: LoopFrame, iteration: int) -> Self:
@@ -265,6 +265,24 @@ class Turn(ABC):
         if usage is not None and not event.partial and event.id not in self._run.paid:
             self._run.paid.add(event.id)
             self.lose(usage)
+
+    def take_back(
+        self, event: Event, said: Actions | None, pending: dict[str, Any] | None, error: BaseException
+    ) -> None:
+        """Nobody stores `event`: the writes that were pending are again, but for the one that was refused.
+
+        Args:
+            event: It, or what copies of it share with it, may still be emitted: without these writes.
+            said: What its actions were without them.
+            pending: They.
+            error: Why it isn't stored.
+        """
+        actions = event.actions
+        if pending is not None and self._state is not None and actions is not None:
+            actions.state_delta, actions.state_removed = (said.state_delta, said.state_removed) if said else ({}, [])
+            if isinstance(error, StateConflict):
+                pending.pop(error.key, None)
+            self._state.give_back(pending)
 
     @property
     def author(self) -> "Turn":
@@ -560,9 +578,10 @@ async def _in_time(ctx: Turn, start: AgentStart, limit: float) -> None:
 
 
 async def _tries(ctx: Turn, start: AgentStart, retry: Retry) -> None:
-    run = ctx._run
+    run, groups = ctx._run, ctx._place.groups
+    if groups:
+        ctx._place = ctx._place.tried(ctx)
     while True:
-        kept = [(group, index, dict(group.contributions.get(index, {}))) for group, index in ctx._place.groups]
         try:
             await _body(ctx)
             return
@@ -576,13 +595,14 @@ async def _tries(ctx: Turn, start: AgentStart, retry: Retry) -> None:
                 run.tracing.attempt_failed(ctx._span, ctx._attempts, error)
         if ctx._state is not None:
             ctx._state.drop_pending()
-        for group, index, own in kept:
-            group.contributions[index] = own
         ctx._said, ctx._links = None, ()
         await anyio.sleep(wait)
         ctx._attempts += 1
         waited = round((run.now() - failed) * 1000, 3)
         await ctx.tell(type(start)(ctx.agent.name, start.agent_type, ctx._attempts, failure, waited_ms=waited))
+        if groups:  # not before that: the last of what failed may have been on its way to the store
+            group, index = groups[0]
+            group.forget(index, ctx)
 
 
 async def _body(ctx: Turn) -> None:

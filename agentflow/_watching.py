@@ -11,7 +11,7 @@ from agentflow._reach import Reach
 from agentflow._streams import Channel, Watched
 from agentflow._turn import Turn, outcome_of, take_turn
 from agentflow.content import UserContent
-from agentflow.events import AgentStart, Event
+from agentflow.events import Actions, AgentStart, Event
 from agentflow.questions import Paused
 
 
@@ -85,7 +85,7 @@ class Watching(Reach):
             raise failure
         watched.raise_error()
 
-    async def _show(self, event: Event, origin: Turn) -> None:
+    async def _show(self, event: Event, origin: Turn, said: Actions | None, pending: dict[str, Any] | None) -> None:
         """Hand an event to who watches this turn, and wait until it has been passed on or dropped."""
         watched = self._watch
         assert watched is not None
@@ -100,6 +100,10 @@ class Watching(Reach):
             timer.pause()
         try:
             await watched.channel.send(event, watched.flow)
+        except BaseException as error:
+            if event.id in ctx._origins:  # else its writes are published with what is being passed on
+                self.take_back(event, said, pending, error)
+            raise
         finally:
             for timer in timers:
                 timer.resume()

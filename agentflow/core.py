@@ -368,7 +368,7 @@ class InvocationContext(Watching):
         Raises:
             InvalidEvent: Not an event, or one that no store can take. Nothing was stored.
             ContextEnded: The agent's turn is over.
-            StateConflict: A sibling branch wrote one of its state keys, and that is an error there.
+            StateConflict: A sibling branch wrote one of its state keys, and that is an error: that write is dropped.
             LimitExceeded: The run's budget is used up.
         """
         run = self._run
@@ -441,15 +441,15 @@ class InvocationContext(Watching):
             fields["usage"] = None
         told, shown = event, False
         place = origin._place
-        publishes = origin is self and not fields["partial"]
+        said, publishes = fields["actions"], origin is self and not fields["partial"]
         pending = self._state.take_pending() if self._state is not None and publishes else None
         try:
             if pending is not None:
-                fields["actions"] = with_pending(pending, fields["actions"])
+                fields["actions"] = with_pending(pending, said, place.groups)
             run.clean(event, self.path)
             if self._watch is not None:
                 shown = True
-                await self._show(event, origin)
+                await self._show(event, origin, said, pending)
                 return None
             if run.on_event is not None:
                 event = await run.on_event(self, event)
@@ -466,11 +466,10 @@ class InvocationContext(Watching):
                     words.landed(event)
                 else:
                     await committing
-        except BaseException:
+        except BaseException as error:
             told.__dict__["serial"] = event.serial
-            if pending is not None and self._state is not None and event.serial is None:
-                self._state.give_back(pending)
             if event.serial is None and not shown:
+                self.take_back(told, said, pending, error)
                 origin.drop(event)
             raise
         told.__dict__["serial"] = event.serial  # who emits asks whether it is stored, though it was replaced

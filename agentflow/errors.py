@@ -266,6 +266,8 @@ class LimitExceeded(RunError):
 class StateConflict(RunError):
     """Two branches of one Parallel wrote the same key and its `on_conflict` is `"error"`.
 
+    The second write is dropped, with the event that it was in; others that were pending still are.
+
     Attributes:
         key: The state key.
         branches: Both branches, the first writer's first.

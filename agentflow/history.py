@@ -74,7 +74,7 @@ class _OpenGroup:
 
 
 class History:
-    """An index of a session's events by line. Feed it each committed event once, in serial order.
+    """An index of a session's events by line. Feed it each committed event, in serial order.
 
     Adding costs the same whatever came before; `visible` costs what it returns.
     """
@@ -89,8 +89,12 @@ class History:
             self.add(event)
 
     def add(self, event: Event) -> None:
-        """Take in the next committed event."""
-        self.serial = event.serial or self.serial
+        """Take in the next committed event; one that is in there already changes nothing."""
+        serial = event.serial
+        if serial is not None:
+            if serial <= self.serial:
+                return
+            self.serial = serial
         self.last = event.id
         record = event.lifecycle
         if record is None:

@@ -126,7 +126,7 @@ class Past:
         since = self.groups.get(group, 0)
         inner = [prefix for prefix in self._journal.open_groups() if _under(prefix, branch)]
         found: dict[str, list[Any]] = {}
-        for serial, where, values in self._journal.contributions:
+        for serial, where, _, values in self._journal.contributions:
             if serial > since and _under(where, branch) and not any(_under(where, prefix) for prefix in inner):
                 for key, value in values.items():
                     found.setdefault(key, []).append(value)
@@ -231,7 +231,7 @@ class Journal:
         self.fresh: set[str] = set()
         self.count = 0
         self.tool_calls: Counter[tuple[str, str]] = Counter()
-        self.contributions: list[tuple[int, str, dict[str, Any]]] = []
+        self.contributions: list[tuple[int, str, str, dict[str, Any]]] = []  # serial, branch, path
         self._latest: dict[tuple[str, str], Past] = {}
         self._state: dict[str, Any] = {}
         for event in events:
@@ -263,7 +263,7 @@ class Journal:
         if past is None:
             return
         if event.actions is not None and event.actions.contributions:
-            self.contributions.append((event.serial or 0, event.branch, dict(event.actions.contributions)))
+            self.contributions.append((event.serial or 0, event.branch, event.path, event.actions.contributions))
         if event.usage is not None:
             past.usage = past.usage + event.usage
         if isinstance(record, AgentComplete):
@@ -273,19 +273,17 @@ class Journal:
         elif isinstance(record, ScatterStart):
             past.groups[record.agent_name] = event.serial or 0
         elif isinstance(record, GatherComplete):
-            self._folded(past, record.agent_name, event)
+            self._folded(past, record.agent_name)
             lasts = {child.branch.rpartition(".")[2]: child for child in past.children}
             past.said = tuple(lasts[name].outcome() for name in record.outcomes if name in lasts)
         elif record is None and event.author != "user":
             self._said(past, event)
 
-    def _folded(self, past: Past, group: str, event: Event) -> None:
-        """A group has ended: what it has folded, and says itself now, its branches no longer say."""
+    def _folded(self, past: Past, group: str) -> None:
+        """A group has ended: it says itself what it has folded; what else its branches brought doesn't count."""
         since, inside = past.groups.pop(group, 0), f"{past.branch}.{group}".lstrip(".")
-        own = event.actions.contributions if event.actions is not None else {}
-        for _, where, values in self.contributions[bisect(self.contributions, since, key=itemgetter(0)) :]:
-            for key in own if _under(where, inside) else ():
-                values.pop(key, None)
+        first = bisect(self.contributions, since, key=itemgetter(0))
+        self.contributions[first:] = [one for one in self.contributions[first:] if not _under(one[1], inside)]
 
     def _start(self, event: Event, record: AgentStart) -> None:
         key = (event.path, event.branch)
@@ -295,7 +293,9 @@ class Journal:
             if record.attempt > 1:
                 past.begin()
                 self.contributions = [
-                    one for one in self.contributions if one[0] <= past.since or not _under(one[1], past.branch)
+                    one
+                    for one in self.contributions
+                    if one[0] <= past.since or not (_under(one[1], past.branch) and _under(one[2], past.path))
                 ]
             return
         past = self._latest[key] = Past(self, event, record.agent_name)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from copy import deepcopy
+from functools import partial, reduce
 from typing import Any, Literal
 
 from agentflow.errors import ConfigError, ContextEnded
@@ -30,45 +31,77 @@ _ABSENT = object()
 
 
 class Group:
-    """One instance of a parallel group: who wrote what, and what is to be folded at the join."""
+    """One instance of a parallel group: who wrote what, and what is to be folded at the join.
 
-    __slots__ = ("contributions", "name", "policy", "reason", "reducers", "writers")
+    A key that a group around it reduces it reduces too: what its branches bring is folded group by group.
 
-    def __init__(self, name: str, on_conflict: OnConflict) -> None:
+    Attributes:
+        writers: The last to write each key: the child's index, and the branch.
+        coming: Those whose writes are on their way to the store, by key.
+        contributions: By child and key what was brought, oldest first: the value, and the turns it would be dropped
+            with, should they be tried again.
+        reason: Why its branches are cancelled, once they are.
+    """
+
+    __slots__ = ("coming", "contributions", "name", "policy", "reason", "reducers", "writers")
+
+    def __init__(self, name: str, on_conflict: OnConflict, around: "Groups" = ()) -> None:
         self.name = name
-        self.reducers: Mapping[str, Reducer] = on_conflict if isinstance(on_conflict, Mapping) else {}
+        above: Mapping[str, Reducer] = around[0][0].reducers if around else {}
+        own: Mapping[str, Reducer] = on_conflict if isinstance(on_conflict, Mapping) else {}
+        self.reducers: Mapping[str, Reducer] = {**above, **own} if own else above
         self.policy = "last" if isinstance(on_conflict, Mapping) else on_conflict
         self.writers: dict[str, tuple[int, str]] = {}
-        self.contributions: dict[int, dict[str, Any]] = {}
-        self.reason = ""  # why its branches are cancelled, once they are
+        self.coming: dict[str, list[tuple[int, str]]] = {}
+        self.contributions: dict[int, dict[str, list[tuple[tuple[object, ...], Any]]]] = {}
+        self.reason = ""
 
     def conflict(self, key: str, index: int) -> str | None:
-        """The branch of another child that wrote `key` before, if one did."""
+        """The branch of another child that wrote `key` before, or is about to, if one did."""
         writer = self.writers.get(key)
-        return writer[1] if writer is not None and writer[0] != index else None
+        if writer is not None and writer[0] != index:
+            return writer[1]
+        for child, branch in self.coming.get(key, ()):
+            if child != index:
+                return branch
+        return None
 
-    def contribute(self, index: int, key: str, value: Any) -> None:
-        """Add `value` to what child `index` brings to `key`."""
-        own = self.contributions.setdefault(index, {})
-        own[key] = self.join(key, own[key], value) if key in own else value
+    def contribute(self, index: int, key: str, value: Any, tries: tuple[object, ...] = ()) -> None:
+        """Add `value` to what child `index` brings to `key`, until one of the turns `tries` is tried again."""
+        self.contributions.setdefault(index, {}).setdefault(key, []).append((tries, value))
+
+    def brought(self, index: int, key: str) -> Any:
+        """What child `index` has brought to `key` so far; it has brought something."""
+        kept: list[tuple[tuple[object, ...], Any]] = []
+        for tries, value in self.contributions[index][key]:
+            if kept and kept[-1][0] == tries:
+                kept[-1] = (tries, self.join(key, kept[-1][1], value))
+            else:
+                kept.append((tries, value))
+        self.contributions[index][key] = kept  # whoever asks again need not join these again
+        return reduce(partial(self.join, key), [value for _, value in kept])
 
     def join(self, key: str, left: Any, right: Any) -> Any:
         """Apply the reducer of `key`, which may change what it is given: what is stored already mustn't change."""
         try:
             return self.reducers[key](deepcopy(left), deepcopy(right))
         except Exception as error:
-            error.add_note(f"in the reducer for state key {key!r} of ParallelAgent {self.name!r}")
+            error.add_note(f"in the reducer for state key {key!r}")
             raise
 
-    def forget(self, index: int) -> None:
-        """Drop what child `index` brought: its attempt failed."""
-        self.contributions.pop(index, None)
+    def forget(self, index: int, turn: object = None) -> None:
+        """Drop what child `index` brought: it didn't end well; or, of that, what `turn` did, which is tried again."""
+        own = self.contributions.pop(index, {})
+        if turn is not None:
+            kept = {key: [note for note in notes if turn not in note[0]] for key, notes in own.items()}
+            self.contributions[index] = {key: notes for key, notes in kept.items() if notes}
 
     def fold(self, indices: list[int]) -> dict[str, Any]:
         """What the children at `indices` brought, key by key, folded in declaration order."""
         folded: dict[str, Any] = {}
         for index in sorted(indices):
-            for key, value in self.contributions.get(index, {}).items():
+            for key in self.contributions.get(index, {}):
+                value = self.brought(index, key)
                 folded[key] = self.join(key, folded[key], value) if key in folded else value
         return folded
 
@@ -94,11 +127,8 @@ def check_on_conflict(value: Any, owner: str) -> OnConflict:
 
 
 def reducing(groups: Groups, key: str) -> tuple[Group, int] | None:
-    """The nearest group that reduces `key`, and the branch's place in it."""
-    for group, index in groups:
-        if key in group.reducers:
-            return group, index
-    return None
+    """The nearest group, and the branch's place in it, if that or one around it reduces `key`."""
+    return groups[0] if groups and key in groups[0][0].reducers else None
 
 
 class State(MutableMapping[str, Any]):
@@ -106,8 +136,8 @@ class State(MutableMapping[str, Any]):
 
     Reading gives its own pending writes over committed state; siblings never see them. A write is published, all at
     once, with the next event that the agent emits, before it runs a child, or when it succeeds; it is dropped when the
-    agent fails. Deleting a key is not the same as setting it to None. Values are JSON; change one by assigning it
-    again, not in place.
+    agent fails, or when a `StateConflict` refuses it. Deleting a key is a write too, and not the same as setting it to
+    None. Values are JSON; change one by assigning it again, not in place.
 
     Under a Parallel with a reducer for a key, however deep, what an agent writes to that key is a *contribution*: write
     what you add, not the sum. Reading gives what was there before the fork, joined with what its own branch brought.
@@ -135,7 +165,8 @@ class State(MutableMapping[str, Any]):
         for group, index in reversed(self._groups):  # what each outer branch brought, then what this one did
             own = group.contributions.get(index)
             if own is not None and key in own:
-                value = own[key] if value is REMOVED else group.join(key, value, own[key])
+                brought = group.brought(index, key)
+                value = brought if value is REMOVED else group.join(key, value, brought)
         if pending is not _ABSENT and reducer is not None:
             return pending if value is REMOVED else reducer[0].join(key, value, pending)
         if value is REMOVED:
@@ -192,8 +223,13 @@ class State(MutableMapping[str, Any]):
         return pending or None
 
     def give_back(self, pending: dict[str, Any]) -> None:
-        """Make writes pending again that were taken and not published; what was written since wins."""
-        self._pending = {**pending, **(self._pending or {})}
+        """Make writes pending again that were taken and not published, as if those made since came after them."""
+        since, self._pending = self._pending or {}, pending
+        for key, value in since.items():
+            if value is REMOVED:
+                pending[key] = REMOVED
+            else:
+                self[key] = value
 
     def drop_pending(self) -> None:
         """Forget the pending writes."""

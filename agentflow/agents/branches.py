@@ -127,7 +127,7 @@ class Branches:
         self.task = task
         self.max_concurrency = max_concurrency
         self.timeout = timeout
-        self.group = Group(self.name, on_conflict)
+        self.group = Group(self.name, on_conflict, ctx._place.groups)
         self.branches: dict[int, Branch] = {}
         self.total = 0
         self.failed = False

@@ -221,7 +221,7 @@ def _context(ctx: InvocationContext, tool: Tool, call: ToolCall, segment: str) -
     place = ctx._place
     inner.path = ctx.path
     inner._loop = None  # an escalation inside of a call is the caller's affair: `actions.escalate`
-    inner._place = Place((*place.segments, ctx.agent.name, segment), place.groups, place.watchers)
+    inner._place = Place((*place.segments, ctx.agent.name, segment), place.groups, place.watchers, place.tries)
     inner._past = ctx._past
     inner.call, inner.tool, inner.actions, inner.confirmation, inner.isolates = call, tool, Actions(), None, False
     inner.idempotency_key = "/".join((ctx._run.id, ctx.path, ctx._place.branch, str(ctx.iteration or 0), call.id))

@@ -1,12 +1,26 @@
 """Two branches that write one key: a reducer, an error, or the last word and a warning."""
 
+import contextlib
 import operator
 
 import anyio
 import pytest
 
-from agentflow import FunctionAgent, InvocationContext, LoopAgent, ParallelAgent, SequentialAgent, StateConflict, agent
-from tests.core.actors import play
+from agentflow import (
+    Actions,
+    Agent,
+    FunctionAgent,
+    InvocationContext,
+    LimitExceeded,
+    Limits,
+    LoopAgent,
+    ParallelAgent,
+    Runner,
+    SequentialAgent,
+    StateConflict,
+    agent,
+)
+from tests.core.actors import play, read
 
 
 def sets(name: str, key: str, value: object) -> FunctionAgent:
@@ -169,3 +183,145 @@ async def test_an_error_in_a_reducer_is_the_group_s() -> None:
     with pytest.raises(TypeError) as caught:
         await play(root)
     assert any("in agent 'p'" in note for note in caught.value.__notes__)
+
+
+def voter(name: str, *, after: float = 0, fails: bool = False, still: float = 0) -> FunctionAgent:
+    """Votes for itself, goes on for so long and then, perhaps, fails."""
+
+    async def turn(ctx: InvocationContext) -> None:
+        await anyio.sleep(after)
+        ctx.state["votes"] = [name]
+        await ctx.emit(ctx.text(name))
+        await anyio.sleep(still)
+        if fails:
+            raise ValueError(name)
+
+    return FunctionAgent(name, turn)
+
+
+@pytest.mark.parametrize("stop_when", ["all", "first_success"])
+@pytest.mark.parametrize("on_error", ["collect", "ignore"])
+async def test_a_group_inside_folds_what_its_branches_bring_to_a_group_around_it(on_error, stop_when) -> None:
+    branches = [voter("slow", after=2, still=9), voter("fails", fails=True), voter("ok", after=1, still=1)]
+    inner = ParallelAgent("q", branches, on_error=on_error, stop_when=stop_when)
+    seen = []
+
+    async def look(ctx: InvocationContext) -> None:
+        seen.append(ctx.state["votes"])
+
+    line = SequentialAgent("s", [voter("before"), inner, FunctionAgent("look", look)])
+    root = ParallelAgent("p", [line, voter("z")], on_conflict={"votes": operator.add})
+    played = await play(root)
+    counted = ["slow", "ok"] if stop_when == "all" else ["ok"]
+    assert seen == [["before", *counted]]
+    assert played.session.state == {"votes": ["before", *counted, "z"]}
+
+
+async def test_a_group_inside_that_failed_brings_nothing() -> None:
+    inner = ParallelAgent("q", [voter("a"), voter("b", after=1, fails=True)])
+
+    @agent(sub_agents=[inner])
+    async def catches(ctx: InvocationContext) -> None:
+        ctx.state["votes"] = ["mine"]
+        with pytest.raises(ValueError, match="b"):
+            await ctx.run(inner)
+
+    played = await play(ParallelAgent("p", [catches], on_conflict={"votes": operator.add}))
+    assert played.session.state == {"votes": ["mine"]}
+
+
+async def test_after_a_pause_the_same_counts() -> None:
+    asked = []
+
+    @agent
+    async def asks(ctx: InvocationContext) -> None:
+        asked.append(await ctx.request_input("?"))
+
+    failed = ParallelAgent("f", [voter("c"), voter("d", after=1, fails=True)])
+
+    @agent(sub_agents=[failed])
+    async def catches(ctx: InvocationContext) -> None:
+        with contextlib.suppress(ValueError):
+            await ctx.run(failed)
+
+    inner = ParallelAgent("q", [voter("a"), voter("b", fails=True)], on_error="collect")
+    root = ParallelAgent("p", [inner, catches, asks], on_conflict={"votes": operator.add})
+    async with Runner(root) as runner:
+        first = await read(runner.run("go", session_id="s"))
+        (question,) = first.result.pending
+        second = await read(runner.run(answers={question.id: "yes"}, session_id="s"))
+        session = await runner.sessions.get(second.session)
+    assert asked == ["yes"]
+    assert session.state == {"votes": ["a"]}
+
+
+def first_then(turn) -> list[Agent]:
+    """`first` writes `y`; a second later it is the turn of `a`."""
+
+    async def later(ctx: InvocationContext) -> None:
+        await anyio.sleep(1)
+        await turn(ctx)
+
+    return [sets("first", "y", 1), FunctionAgent("a", later)]
+
+
+async def test_an_event_that_is_refused_has_claimed_nothing_and_brought_nothing() -> None:
+    async def a(ctx: InvocationContext) -> None:
+        event = ctx.event("x, y and a vote", actions=Actions(state_delta={"x": 1, "votes": ["a"], "temp:t": 1, "y": 1}))
+        with pytest.raises(StateConflict):
+            await ctx.emit(event)
+        assert event.actions.state_delta == {"x": 1, "votes": ["a"], "temp:t": 1, "y": 1}
+        assert "temp:t" not in ctx.state
+
+    @agent
+    async def b(ctx: InvocationContext) -> None:
+        await anyio.sleep(2)
+        ctx.state["x"] = "b"
+
+    first, second = first_then(a)
+    inner = ParallelAgent("q", [second], on_conflict={"votes": operator.add})
+    played = await play(ParallelAgent("p", [first, inner, b], on_conflict="error"))
+    assert played.session.state == {"y": 1, "x": "b"}
+
+
+async def test_an_event_beyond_the_limit_has_claimed_nothing_and_brought_nothing() -> None:
+    @agent
+    async def a(ctx: InvocationContext) -> None:
+        ctx.state["votes"] = ["a"]
+        for word in ("one", "two"):
+            with pytest.raises(LimitExceeded):
+                await ctx.emit(ctx.event(word, actions=Actions(state_delta={"x": "a"})))
+
+    @agent
+    async def b(ctx: InvocationContext) -> None:
+        await anyio.sleep(1)
+        ctx.state["x"] = "b"
+
+    inner = ParallelAgent("q", [a], on_conflict={"votes": operator.add})
+    group = ParallelAgent("p", [inner, b], on_conflict="error")
+    played = await play(SequentialAgent("s", [sets("fill", "k", 1), group]), limits=Limits(events=1))
+    assert played.session.state == {"k": 1, "x": "b", "votes": ["a"]}
+
+
+async def test_a_write_that_is_refused_is_dropped_and_its_agent_can_go_on() -> None:
+    async def a(ctx: InvocationContext) -> None:
+        ctx.state["y"], ctx.state["mine"] = 2, 1
+        mine = ctx.text("mine")
+        with pytest.raises(StateConflict):
+            await ctx.emit(mine)
+        assert (ctx.state["y"], ctx.state["mine"]) == (1, 1)
+        await ctx.emit(mine)
+
+    played = await play(ParallelAgent("p", first_then(a), on_conflict="error"))
+    assert played.texts == ["first", "mine"]
+    assert played.session.state == {"y": 1, "mine": 1}
+
+
+async def test_what_is_pending_and_what_the_event_itself_brings_both_count() -> None:
+    @agent
+    async def a(ctx: InvocationContext) -> None:
+        ctx.state["votes"] = ["pending"]
+        await ctx.emit(ctx.event("x", actions=Actions(state_delta={"votes": ["said"]})))
+
+    played = await play(ParallelAgent("p", [a], on_conflict={"votes": operator.add}))
+    assert played.session.state == {"votes": ["pending", "said"]}

@@ -1,5 +1,7 @@
 """What a context lets an agent do: run others, watch them, keep files; and when it no longer does."""
 
+import operator
+
 import anyio
 import pytest
 
@@ -289,6 +291,34 @@ async def test_state_that_a_watched_child_writes_is_published_when_its_event_is_
                 assert ctx.state["x"] == 1
 
     await play(root)
+
+
+@pytest.mark.parametrize("passes_on", ["as it is", "changed", "changed, late"])
+async def test_writes_of_an_event_that_its_author_gave_up_are_published_once(passes_on: str) -> None:
+    @agent
+    async def child(ctx: InvocationContext) -> None:
+        ctx.state["votes"] = ["child"]
+        with anyio.move_on_after(1):
+            await ctx.emit(ctx.text("1"))
+        await ctx.emit(ctx.text("2"))
+
+    @boss(child)
+    async def root(ctx: InvocationContext) -> None:
+        async with ctx.open(ctx.agent.sub_agents[0]) as events:
+            async for event in events:
+                passed = event if passes_on == "as it is" else event.model_copy(update={"parts": (Text("new"),)})
+                if "late" in passes_on:
+                    await anyio.sleep(2)
+                await ctx.emit(passed)
+
+    async with Runner(ParallelAgent("p", [root], on_conflict={"votes": operator.add})) as runner:
+        async with runner.run("go") as run:
+            async for event in run:
+                if event.text:
+                    await anyio.sleep(5)
+        session = await runner.sessions.get(run.session)
+    assert session.state == {"votes": ["child"]}
+    assert len([event for event in session.events if event.text]) == 3
 
 
 async def test_an_escalation_that_is_not_passed_on_ends_nothing() -> None:

@@ -174,6 +174,57 @@ async def test_contributions_of_a_failed_attempt_do_not_count() -> None:
     assert played.session.state == {"votes": 2}
 
 
+def votes_twice(seconds: float) -> Agent:
+    """Votes, takes so long, fails; and again, and goes well."""
+    tried = []
+
+    @agent(retry=Retry(attempts=2, delay=0))
+    async def twice(ctx: InvocationContext) -> None:
+        tried.append(1)
+        ctx.state["votes"] = [f"try {len(tried)}"]
+        await ctx.emit(ctx.text("x"))
+        await anyio.sleep(seconds)
+        if len(tried) % 2:
+            raise ValueError
+
+    return twice
+
+
+@agent
+async def votes_later(ctx: InvocationContext) -> None:
+    await anyio.sleep(1)
+    ctx.state["votes"] = ["later"]
+    await ctx.emit(ctx.text("y"))
+
+
+async def test_what_others_brought_meanwhile_counts_whatever_is_tried_again() -> None:
+    inner = ParallelAgent("q", [votes_twice(2), votes_later.clone()])
+    played = await play(ParallelAgent("p", [inner], on_conflict={"votes": operator.add}))
+    assert played.session.state == {"votes": ["try 2", "later"]}
+
+
+async def test_so_does_what_others_brought_on_the_same_branch() -> None:
+    @agent(sub_agents=[votes_twice(3), votes_later.clone()])
+    async def team(ctx: InvocationContext) -> None:
+        first, second = ctx.agent.sub_agents
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ctx.run, first)
+            await anyio.sleep(1)
+            tasks.start_soon(ctx.run, second)
+            ctx.state["votes"] = ["mine"]
+            await ctx.emit(ctx.text("z"))
+
+    line = SequentialAgent("s", [says("before", "x"), team])
+    played = await play(ParallelAgent("p", [line], on_conflict={"votes": operator.add}))
+    assert played.session.state == {"votes": ["mine", "later", "try 2"]}
+
+
+async def test_what_earlier_iterations_brought_counts_too() -> None:
+    loop = LoopAgent("l", [votes_twice(0)], max_iterations=2)
+    played = await play(ParallelAgent("p", [loop], on_conflict={"votes": operator.add}))
+    assert played.session.state == {"votes": ["try 2", "try 4"]}
+
+
 async def test_the_outcome_is_of_the_last_attempt() -> None:
     tried = []
 

@@ -1,5 +1,6 @@
 """What is stored late is acted on all the same: stores and plugins that suspend, agents that are stopped meanwhile."""
 
+import operator
 from collections.abc import Sequence
 
 import anyio
@@ -16,12 +17,15 @@ from agentflow import (
     LoopAgent,
     ParallelAgent,
     Plugin,
+    Retry,
     Runner,
+    SequentialAgent,
     SessionKey,
+    StateConflict,
     Usage,
 )
 from agentflow.events import AgentComplete
-from tests.core.actors import says
+from tests.core.actors import hears, says
 from tests.faults.sweep import SlowStore
 
 
@@ -169,3 +173,67 @@ async def test_a_watcher_is_timed_by_its_own_clock() -> None:
             with pytest.raises(AgentTimeout) as caught:
                 await run.wait()
     assert (caught.value.agent, anyio.current_time() - began) == ("w", 2)
+
+
+async def test_an_event_that_was_given_up_before_it_was_written_has_brought_and_claimed_nothing() -> None:
+    async def a(ctx: InvocationContext) -> None:
+        ctx.state["votes"] = ["a"]
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await ctx.emit(ctx.event("too late", actions=Actions(state_delta={"x": "a"})))
+        ctx.state["votes"] = ["again"]
+        await ctx.emit(ctx.text("again"))
+
+    async def b(ctx: InvocationContext) -> None:
+        await anyio.sleep(1)
+        ctx.state["x"] = "b"
+
+    inner = ParallelAgent("q", [FunctionAgent("a", a)], on_conflict={"votes": operator.add})
+    root = ParallelAgent("p", [inner, FunctionAgent("b", b)], on_conflict="error")
+    _, events = await played(root, SlowStore())
+    written = [event.actions.state_delta for event in events if event.actions and event.actions.state_delta]
+    assert sorted(written, key=str) == [{"votes": ["a", "again"]}, {"x": "b"}]
+
+
+async def test_two_writes_of_one_key_on_their_way_at_once_are_a_conflict() -> None:
+    async def writes(ctx: InvocationContext) -> None:
+        ctx.state["x"] = ctx.agent.name
+        await ctx.emit(ctx.text("x"))
+
+    with pytest.raises(StateConflict) as caught:
+        await played(
+            ParallelAgent("p", [FunctionAgent(name, writes) for name in "ab"], on_conflict="error"), SlowStore()
+        )
+    assert sorted(caught.value.branches) == ["p.a", "p.b"]
+
+
+async def test_what_a_failed_attempt_brought_is_dropped_though_the_answer_comes_late() -> None:
+    tried = []
+
+    async def tries(ctx: InvocationContext) -> None:
+        tried.append(1)
+        await anyio.sleep(0.5)
+        ctx.state["votes"] = [f"try {len(tried)}"]
+        with anyio.move_on_after(0.5):
+            await ctx.emit(ctx.text("x"))
+        if len(tried) == 1:
+            raise ValueError
+
+    flaky = FunctionAgent("tries", tries, retry=Retry(attempts=2, delay=0))
+    _, events = await played(
+        ParallelAgent("p", [flaky, says("slow", "slow")], on_conflict={"votes": operator.add}), LateAnswers()
+    )
+    gather = events[-2]
+    assert gather.actions.state_delta == {"votes": ["try 2"]}
+
+
+async def test_history_read_while_an_event_is_stored_and_not_answered_has_it_once() -> None:
+    heard: list[str] = []
+
+    async def asks(ctx: InvocationContext) -> None:
+        await anyio.sleep(1)
+        await ctx.history()
+
+    group = ParallelAgent("p", [FunctionAgent("asks", asks), says("slow", "slow")])
+    await played(SequentialAgent("s", [group, hears("c", heard)]), LateAnswers())
+    assert heard == ["go", "slow"]

@@ -148,6 +148,26 @@ def test_a_branch_reads_what_is_committed_and_what_it_brought_itself(before, con
         same(State(committed, ((group, branch),)), model)
 
 
+@always_the_same
+@given(st.lists(st.tuples(st.sampled_from([(), ("a",), ("a", "b"), ("c",)]), st.text("xyz", max_size=2)), max_size=8))
+def test_what_a_turn_brought_is_dropped_when_it_is_tried_again_and_nothing_else_is(notes):
+    """Reading in between, which joins what can be joined, changes nothing."""
+    group = Group("fan", {"votes": join})
+    for tries, value in notes:
+        group.contribute(0, "votes", [value], tries)
+        same(State({}, ((group, 0),)), {"votes": State({}, ((group, 0),))["votes"]})
+    group.forget(0, "a")
+    kept = [value for tries, value in notes if "a" not in tries]
+    same(State({}, ((group, 0),)), {"votes": kept} if kept else {})
+
+
+def test_a_group_reduces_what_those_around_it_reduce():
+    outer = Group("outer", {"votes": join, "n": max})
+    inner = Group("inner", {"n": min}, ((outer, 0),))
+    assert inner.reducers == {"votes": join, "n": min}
+    assert Group("plain", "error", ((inner, 0), (outer, 0))).reducers == inner.reducers
+
+
 def test_a_key_that_a_branch_contributed_and_deletes_is_gone():
     group = Group("fan", {"votes": join})
     group.contribute(0, "votes", ["x"])
