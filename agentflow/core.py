@@ -452,6 +452,8 @@ class InvocationContext(Watching):
                 return None
             if run.on_event is not None:
                 event = await run.on_event(self, event)
+                if run.strict:
+                    self._check()
                 fields = event.__dict__
             actions = fields["actions"]
             loops = origin.loops_to_end(actions.escalate) if actions is not None and actions.escalate else ()
@@ -535,7 +537,7 @@ class InvocationContext(Watching):
     # How it is done
 
     def _check(self) -> None:
-        if self.ended:
+        if self.ended or (self._run.strict and self.over()):
             raise ContextEnded(
                 f"the turn of agent {self.path!r} has ended, so its context can't be used any more: "
                 "don't keep ctx, and wait for tasks that use it before the agent returns"

@@ -95,7 +95,8 @@ class Live:
             self.invocation.channel.stop_reading()
 
     def unfinished(self) -> list[str]:
-        return sorted(ctx.path for ctx in self.invocation.active)
+        turns = [one for one in self.invocation.active if isinstance(one, InvocationContext)]
+        return sorted(turn.path for turn in turns if not turn.ended)
 
 
 async def end_runs(lives: Sequence[Live], reason: str) -> None:

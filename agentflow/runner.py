@@ -19,7 +19,7 @@ from agentflow._invocation import Invocation, Place, Scheduler
 from agentflow._resources import Resources
 from agentflow._streams import Channel, Loop, running_loop
 from agentflow._sync import SyncRun
-from agentflow._turn import Services, as_event, take_turn
+from agentflow._turn import Services, as_event, end_orphans, take_turn
 from agentflow.content import Part, ToolResult, UserContent, as_parts
 from agentflow.core import Agent, InvocationContext, Plugin
 from agentflow.errors import AnswerRefused, CommitUnknown, ConfigError, PluginError, RunNotFound
@@ -439,7 +439,8 @@ class Runner:
         finally:
             root.ended = True
             run.stopping = True
-            if run.has_deferred or self._hooks.having("after_run"):
+            run.be_strict()
+            if run.active or run.has_deferred or self._hooks.having("after_run"):
                 with anyio.CancelScope(shield=True), tracing.current(live.span):
                     await self._last_words(live, root)
             self._settle(live, root)
@@ -497,9 +498,14 @@ class Runner:
 
     async def _last_words(self, live: Live, root: InvocationContext) -> None:
         """Commit what was deferred and let plugins know; shielded, each plugin within its time."""
+        run = live.invocation
         with anyio.move_on_after(self.teardown_timeout) as scope:
             try:
-                await live.invocation.flush()
+                end_orphans(run, None)
+                await run.flush()
+                if run.active:  # turns of which the start was on its way
+                    end_orphans(run, None)
+                    await run.flush()
             except Exception as error:
                 live.error = live.error or error
         if scope.cancelled_caught:
