@@ -208,6 +208,13 @@ class Turn(ABC):
             ctx = ctx._parent
         return ctx is not None
 
+    def stopped(self) -> bool:
+        """Whether a group that it is in has been stopped, or its time is up: then it is cancelled, or about to be."""
+        for group, _ in self._place.groups:
+            if group.reason:
+                return True
+        return any(timer.left() <= 0 for timer in self._timers)
+
     def cut_off(self, reason: str) -> None:
         """End this turn, though its task goes on."""
         run = self._run
@@ -338,8 +345,8 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
     Raises:
         Exception: What the agent raised, with a note that says where.
     """
-    run = ctx._run
-    if run.stopping:
+    run, above = ctx._run, ctx._parent
+    if run.stopping or (above is not None and (above._place.groups or above._timers) and above.stopped()):
         await checkpoint()  # who runs a child though it is cancelled is stopped here, before the child says a word
     if run.strict:
         ctx._check()
