@@ -438,6 +438,7 @@ class Branches:
             return
         if self.branches.pop(branch.index, None) is not None:
             self._tally[branch.outcome.status] = self._tally.get(branch.outcome.status, 0) + 1
+            self.ctx._run.outcomes.pop(branch.outcome.branch, None)  # of an attempt before this one
             if not branch.outcome.ok:
                 self.group.forget(branch.index)
 
