@@ -567,11 +567,12 @@ class InvocationContext(Watching):
         event = copy_event(event)
         fields = event.__dict__
         if fields["path"] or fields["serial"] is not None:  # said before: this is another event
-            fields["id"], fields["timestamp"], fields["seq"], fields["serial"] = "", 0.0, None, None
+            fields["timestamp"], fields["seq"], fields["serial"] = 0.0, None, None
         run = self._run
-        fields["id"] = fields["id"] or run.new_id()
+        fields["id"] = run.new_id()
         fields["timestamp"] = fields["timestamp"] or run.time()
-        fields["author"] = fields["author"] or self.agent.name
+        if fields["author"] in ("", "user"):
+            fields["author"] = self.agent.name
         fields["invocation_id"] = run.id
         fields["branch"] = self._place.branch
         fields["path"] = self.path
