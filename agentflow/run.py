@@ -131,10 +131,10 @@ class Run:
 
     Attributes:
         id: The run's id, from when the block is entered.
-        position: The `serial` of the last event that this handle gave.
+        position: The `serial` of the last event that this handle gave; before the first, where it was attached.
     """
 
-    def __init__(self, start: Callable[[], Awaitable[tuple[Live, deque[Event], int]]]) -> None:
+    def __init__(self, start: Callable[[], Awaitable[tuple[Live, deque[Event], int]]], position: int = 0) -> None:
         self._start = start
         self._live: Live | None = None
         self._backlog: deque[Event] = deque()
@@ -144,7 +144,7 @@ class Run:
         self._reader: int | None = None  # the id of the task that reads
         self._call: Callable[[Callable[[], None]], object] | None = None
         self._replayed = 0  # what was stored up to here comes from the session, not from the channel
-        self.position = 0
+        self.position = position
 
     async def __aenter__(self) -> Self:
         if self._entered:

@@ -261,11 +261,12 @@ class Runner:
                 told, journal = await self._read_answers(key, answers or {}, parts)
                 session = await self.sessions.get(key, recent=0) if session_id is not None else None
                 session = session or await self.sessions.create(*key)
+                tasks = self._running_group()  # likewise: the store may have taken its time
                 live = self._make(
                     key, dict(session.state), lookahead, stream, limits or self.limits, on_consumer_gone, journal
                 )
                 self._live[live.invocation.id] = live
-                live.task = self._running_group().create_task(
+                live.task = tasks.create_task(
                     self._host(live, turns, told, dict(state or {})), name=f"agentflow run {live.invocation.id}"
                 )
             except BaseException:
@@ -346,7 +347,7 @@ class Runner:
             backlog = (event for event in session.events if event.invocation_id == run_id and event.path)
             return live, deque(backlog), session.version
 
-        return Run(start)
+        return Run(start, after)
 
     async def _read_answers(
         self, key: SessionKey, answers: Mapping[str, Any], parts: tuple[Part, ...]

@@ -198,3 +198,42 @@ async def test_who_waits_while_the_runner_ends_is_told_and_leaves_nothing() -> N
         for _ in range(5):
             await checkpoint()
     assert len(made) == 1
+
+
+async def test_a_run_that_is_entered_while_its_runner_ends_leaves_nothing() -> None:
+    asked, go = anyio.Event(), anyio.Event()
+
+    class Slow(InMemorySessionService):
+        async def get(self, *args, **options):
+            asked.set()
+            await go.wait()
+            return await super().get(*args, **options)
+
+    async def enter() -> None:
+        with pytest.raises(ConfigError, match="enter the Runner"):
+            async with runner.run("go", session_id="s"):
+                pass
+
+    store = Slow()
+    runner = Runner(says("a", "one"), sessions=store)
+    async with anyio.create_task_group() as tasks:
+        async with runner:
+            tasks.start_soon(enter)
+            await asked.wait()
+        go.set()
+    assert runner._live == {}
+    async with runner, runner.run("go", session_id="s", on_busy="reject") as run:
+        assert (await run.wait()).text == "one"
+
+
+async def test_a_handle_that_has_read_nothing_yet_is_where_it_was_attached() -> None:
+    async with Runner(sleeps("a", 50)) as runner:
+        async with runner.run("go", on_consumer_gone="detach") as run:
+            async for event in run:
+                if event.text:
+                    break
+        async with runner.attach(run.id, after=run.position) as again:
+            pass
+        assert again.position == run.position
+        async with runner.attach(run.id, after=again.position) as third:
+            assert [event.text async for event in third if event.text] == ["good morning"]
