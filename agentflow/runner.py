@@ -503,10 +503,10 @@ class Runner:
         with anyio.move_on_after(self.teardown_timeout) as scope:
             try:
                 end_orphans(run, None)
-                await run.flush()
+                await self._flush(run)
                 if run.active:  # turns of which the start was on its way
                     end_orphans(run, None)
-                    await run.flush()
+                    await self._flush(run)
             except Exception as error:
                 live.error = live.error or error
         if scope.cancelled_caught:
@@ -521,6 +521,16 @@ class Runner:
                     live.error = live.error or error
             if scope.cancelled_caught:
                 logger.error("plugin %r: after_run took longer than %g s", plugin_name(plugin), self.teardown_timeout)
+
+    async def _flush(self, run: Invocation) -> None:
+        """Commit what was deferred: nothing follows that would take along what the store refuses once."""
+        try:
+            await run.flush()
+        except CommitUnknown:
+            raise
+        except Exception:
+            logger.warning("run %s: how its turns ended could not be stored; once more", run.id, exc_info=True)
+            await run.flush()
 
     def _settle(self, live: Live, root: InvocationContext) -> None:
         """Say how the run ended, and close its stream."""
