@@ -13,7 +13,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from agentflow import tracing
-from agentflow._busy import OnBusy, SessionTurns, inside, turns_in
+from agentflow._busy import OnBusy, SessionTurns, turns_in
 from agentflow._hooks import Hooks, call_hook, plugin_name
 from agentflow._invocation import Invocation, Place, Scheduler
 from agentflow._resources import Resources
@@ -31,7 +31,7 @@ from agentflow.models.registry import resolve_model
 from agentflow.outcome import Outcome
 from agentflow.policies import Limits, seconds
 from agentflow.questions import Paused
-from agentflow.run import Live, OnConsumerGone, Run, RunResult, RunStatus, end_runs
+from agentflow.run import Live, OnConsumerGone, Run, RunResult, RunStatus, end_runs, inside
 from agentflow.services.artifacts import ArtifactService
 from agentflow.services.inmemory import (
     InMemoryArtifactService,
