@@ -265,7 +265,7 @@ class Invocation:
         try:
             await self.sessions.append(self.key, (row.event,))
         except BaseException:
-            self._answer(turn, [])
+            self._answer(turn, [row] if row.event.serial is not None else [])
             raise
         await self._answer_in_turn(turn, [row])
 
@@ -384,8 +384,9 @@ class Invocation:
                     if rows:
                         await self.sessions.append(self.key, [row.event for row in rows])
                 except BaseException:
-                    self._answer(turn, [])
-                    self._deferred = [(None, row.place, row.again) for row in deferred] + self._deferred
+                    self._answer(turn, [row for row in rows if row.event.serial is not None])
+                    again = [row for row in deferred if row.event.serial is None]
+                    self._deferred = [(None, row.place, row.again) for row in again] + self._deferred
                     raise
             finally:
                 self._taking = False

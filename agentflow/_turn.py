@@ -384,7 +384,10 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
         if telling is not None:
             await telling
     except Exception as error:
-        await _fail(ctx, start, error, begin)  # noqa: ASYNC120 - shielded
+        if end is not None and end.serial is not None:  # the store had failed to say so
+            _leave(ctx, error)
+        else:
+            await _fail(ctx, start, error, begin)  # noqa: ASYNC120 - shielded
         raise
     except BaseException as error:
         if ctx.ended:
