@@ -209,9 +209,9 @@ class Turn(ABC):
         return ctx is not None
 
     def stopped(self) -> bool:
-        """Whether a group that it is in has been stopped, or its time is up: then it is cancelled, or about to be."""
-        for group, _ in self._place.groups:
-            if group.reason:
+        """Whether a group that it is in, or its branch, was stopped, or its time is up: it may be cancelled by now."""
+        for group, index in self._place.groups:
+            if group.reason or index in group.stopped:
                 return True
         return any(timer.left() <= 0 for timer in self._timers)
 

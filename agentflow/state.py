@@ -32,7 +32,7 @@ _ABSENT = object()
 class Group:
     """One instance of a parallel group: who wrote what, and what is to be folded at the join."""
 
-    __slots__ = ("contributions", "name", "policy", "reason", "reducers", "writers")
+    __slots__ = ("contributions", "name", "policy", "reason", "reducers", "stopped", "writers")
 
     def __init__(self, name: str, on_conflict: OnConflict) -> None:
         self.name = name
@@ -41,6 +41,7 @@ class Group:
         self.writers: dict[str, tuple[int, str]] = {}
         self.contributions: dict[int, dict[str, Any]] = {}
         self.reason = ""  # why its branches are cancelled, once they are
+        self.stopped: frozenset[int] = frozenset()  # children that were cancelled by themselves
 
     def conflict(self, key: str, index: int) -> str | None:
         """The branch of another child that wrote `key` before, if one did."""

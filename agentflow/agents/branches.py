@@ -296,6 +296,7 @@ class Branches:
     def cancel(self, branch: Branch) -> None:
         """Stop one branch; `next` gives it when it has ended. One that waits for room never starts: it is skipped."""
         if branch.scope is not None:
+            self.group.stopped |= {branch.index}
             branch.scope.cancel()
         elif branch.outcome is None:
             self._waiting = [entry for entry in self._waiting if entry[2] is not branch]

@@ -22,7 +22,7 @@ from agentflow import (
 from agentflow.agents.branches import Branch, Branches
 from agentflow.core import Agent
 from agentflow.events import GatherComplete
-from tests.core.actors import fails, play, says, sleeps
+from tests.core.actors import fails, play, says, sleeps, swallows
 
 
 @agent
@@ -292,3 +292,18 @@ async def test_branches_that_are_forgotten_are_not_in_the_result_as_an_earlier_a
     played = await play(FunctionAgent("boss", turn, sub_agents=[leaf], retry=Retry(attempts=2, delay=0)))
     assert len(tries) == 2
     assert played.run.result.outcomes == {}
+
+
+@pytest.mark.parametrize("lookahead", [0, 64])
+async def test_what_follows_who_swallowed_that_its_branch_was_cancelled_does_not_begin(lookahead: int) -> None:
+    async def turn(ctx: InvocationContext) -> None:
+        async with Branches(ctx) as group:
+            branch = group.add(ctx.agent.sub_agents[0])
+            await anyio.sleep(1)
+            group.cancel(branch)
+        assert branch.outcome is not None
+        assert branch.outcome.status == "cancelled"
+
+    line = SequentialAgent("line", [swallows("a"), says("next", "x")])
+    played = await play(FunctionAgent("boss", turn, sub_agents=[line]), lookahead=lookahead)
+    assert played.texts == []

@@ -1,6 +1,5 @@
 """All at once: concurrency, order, back-pressure, failures, outcomes."""
 
-from contextlib import suppress
 from contextvars import ContextVar
 
 import anyio
@@ -19,7 +18,7 @@ from agentflow import (
     Usage,
     agent,
 )
-from tests.core.actors import fails, hears, play, refuses, says, sleeps, writes
+from tests.core.actors import fails, hears, play, refuses, says, sleeps, swallows, writes
 
 
 async def test_children_really_run_at_the_same_time() -> None:
@@ -363,15 +362,10 @@ def test_a_parallel_of_nothing_is_refused() -> None:
 @pytest.mark.parametrize("how", ["group", "timeout"])
 async def test_what_follows_who_swallowed_a_cancellation_does_not_begin(how: str, lookahead: int) -> None:
     @agent
-    async def swallows(ctx: InvocationContext) -> None:
-        with suppress(BaseException):
-            await anyio.sleep_forever()
-
-    @agent
     async def wins(ctx: InvocationContext) -> None:
         await anyio.sleep(1 if how == "group" else 100)
 
-    line = SequentialAgent("line", [swallows, says("next", "x")], timeout=50)
+    line = SequentialAgent("line", [swallows("a"), says("next", "x")], timeout=50)
     played = await play(ParallelAgent("p", [line, wins], stop_when=1), lookahead=lookahead)
     assert played.texts == []
     (end,) = [end for end in played.records("agent_parallel_complete") if end.agent_name == "line"]
