@@ -1,5 +1,6 @@
 """`python -m agentflow` and the `agentflow` command."""
 
+import errno
 import importlib
 import io
 import os
@@ -9,30 +10,45 @@ from typing import NoReturn
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
+        elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that can't show a character is no reason to fail
+    try:
+        sys.exit(_run())
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _run() -> int:
+    """The command line; gives the exit code."""
     try:
         click = importlib.import_module("click")
         cli = importlib.import_module("agentflow.cli")
     except ModuleNotFoundError as error:
         _without_extra(error)
     try:
-        code = cli.cli.main(prog_name="agentflow", standalone_mode=False)
-        try:
-            sys.stdout.flush()
-        except BrokenPipeError:
-            code = cli.READER_GONE
-        if code == cli.READER_GONE:  # what is still buffered goes nowhere, or the interpreter complains
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(code)
+        code: int = cli.cli.main(prog_name="agentflow", standalone_mode=False)
+        sys.stdout.flush()
+        return code
     except ModuleNotFoundError as error:
         _without_extra(error)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
+        return int(error.exit_code)
+    except click.Abort:
+        return 130
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        # what is still buffered goes nowhere, or the interpreter complains
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno == errno.EPIPE:
+            return int(cli.READER_GONE)
+        click.echo(f"Error: {error.strerror}", err=True)
+        return 1
 
 
 def _without_extra(error: ModuleNotFoundError) -> NoReturn:

@@ -12,6 +12,8 @@ class Hooks:
     __slots__ = ("_by_hook", "after_agent", "before_agent", "plugins")
 
     def __init__(self, plugins: Sequence[Any], base: type) -> None:
+        if isinstance(plugins, base):
+            raise ConfigError(f"plugins is a list of them: plugins=[{type(plugins).__name__}(...)]")
         self.plugins = tuple(plugins)
         self._by_hook: dict[str, tuple[Any, ...]] = {}
         names: set[str] = set()

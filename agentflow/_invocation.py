@@ -82,6 +82,17 @@ class Place:
         self.watchers = watchers
 
 
+class Speaker(Protocol):
+    """Who has an event committed, where something is to be done once it is: a turn, or what `emit` makes for one."""
+
+    @property
+    def author(self) -> Any:
+        """The turn whose event it is."""
+
+    def landed(self, event: Event) -> None:
+        """It is in the log, and its turn to be acted on has come."""
+
+
 @dataclass(slots=True)
 class _Row:
     """An event on its way into the log, and what is to be done when it is there."""
@@ -90,6 +101,7 @@ class _Row:
     event: Event
     temp: dict[str, Any] | None
     push: bool
+    speaker: Speaker | None = None
 
     def again(self) -> Event:
         """The event, for another try."""
@@ -227,12 +239,14 @@ class Invocation:
                     "(Runner's max_event_bytes). Save large things as artifacts"
                 )
 
-    def commit(self, place: Place, event: Event, *, push: bool = True) -> Awaitable[None] | None:
+    def commit(
+        self, place: Place, event: Event, speaker: Speaker | None = None, *, push: bool = True
+    ) -> Awaitable[None] | None:
         """Check and commit one event, and with it the ends of what was cancelled; publish its state; hand it over.
 
         Gives what is to be awaited for that, or `None` if it is done: in a store that answers at once. Several branches
         may be in here at once; what they commit is published and handed over in the order of the log, which is that in
-        which they came.
+        which they came. What is awaited tells the `speaker` in that order too, though who awaits it be cancelled.
 
         Raises:
             StateConflict: A sibling branch wrote one of its keys. Nothing was stored.
@@ -248,9 +262,9 @@ class Invocation:
                 raise self.out_of("events", place, event.path)
             spent.events += 1
         if self._deferred or self._taking:
-            return self._commit_with_deferred(_Row(place, event, temp, push))
+            return self._commit_with_deferred(_Row(place, event, temp, push, speaker))
         if self._asked != self._answered or not self.sessions.append_now(self.key, event):
-            return self._commit(_Row(place, event, temp, push))
+            return self._commit(_Row(place, event, temp, push, speaker))
         if actions is not None:
             self._publish(actions, temp)
         if self._note is not None:
@@ -262,10 +276,15 @@ class Invocation:
     async def _commit(self, row: _Row) -> None:
         """Commit an event in a store that may wait."""
         turn = self._asked = self._asked + 1
+        fields = row.event.__dict__
+        fields["seq"] = 0  # on its way: who emits the same event meanwhile emits a copy
         try:
             await self.sessions.append(self.key, (row.event,))
         except BaseException:
-            self._answer(turn, [row] if row.event.serial is not None else [])
+            stored = fields["serial"] is not None
+            if not stored:
+                fields["seq"] = None
+            self._answer(turn, [row] if stored else [])
             raise
         await self._answer_in_turn(turn, [row])
 
@@ -275,10 +294,22 @@ class Invocation:
         Raises:
             LimitExceeded: A budget ran out.
         """
+        self.count(usage)
+        self.check_spent(place, path)
+
+    def count(self, usage: Usage) -> None:
+        """Count what was charged to the run."""
         self.usage = self.usage + usage
         self.spent.model_calls += usage.model_calls
         self.spent.tokens += usage.total_tokens
         self.spent.cost += usage.cost
+
+    def check_spent(self, place: Place, path: str) -> None:
+        """Whether the run may go on.
+
+        Raises:
+            LimitExceeded: A budget ran out.
+        """
         over = self.spent.exceeded(self.limits)
         if over is not None:
             raise self.out_of(over, place, path)
@@ -376,8 +407,11 @@ class Invocation:
         async with self._lock:  # plugins and stores may suspend; what is told meanwhile must not overtake these ends
             self._taking = True
             try:
+                ended = [end[0] if type(end) is tuple else end for end in self._deferred]
                 deferred = await self._take_deferred()
                 rows = deferred if own is None else [*deferred, own]
+                if own is not None and own.speaker is not None and own.speaker.author in ended:
+                    rows = [own, *deferred]  # nothing of an agent's follows its end
                 self._asked += 1
                 turn = self._asked
                 try:
@@ -413,6 +447,8 @@ class Invocation:
                     self._publish(row.event.actions, row.temp)
                 if self._note is not None:
                     self._note(row.event)
+                if row.speaker is not None:
+                    row.speaker.landed(row.event)
                 if row.push:
                     self._push(row.event, row.place.flow)
             if ticket is not None and not ticket.done():
@@ -472,8 +508,9 @@ class Invocation:
     def out_of(self, limit: str, place: Place, path: str) -> LimitExceeded:
         """The error for a budget that ran out."""
         most = getattr(self.limits, limit)
+        shown = f"{most:,}" if isinstance(most, int) else f"{most:g}"
         return LimitExceeded(
-            f"the run may use {most:,} {limit} and has used them up (Limits({limit}={most})); spent: "
+            f"the run may use {shown} {limit} and has used them up (Limits({limit}={shown.replace(',', '_')})); spent: "
             + ", ".join(f"{name} {value:,.6g}" for name, value in self.spent.as_dict().items() if value),
             limit=limit,
             spent=self.spent.as_dict(),

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
+from importlib.util import find_spec
 from typing import Any
 
 from agentflow.errors import ConfigError
@@ -27,6 +28,8 @@ class SyncRun:
     def __iter__(self) -> Iterator[Event]:
         if self._begun:
             raise ConfigError("a run is read once: call run_sync(...) again for another")
+        if self._backend == "trio" and find_spec("trio") is None:
+            raise ConfigError("run_sync(backend='trio') needs trio, which isn't installed: pip install trio")
         if self._backend == "trio" and "trio" in sys.modules:
             from trio.lowlevel import in_trio_run
 

@@ -144,6 +144,8 @@ def _children(value: object, owner: str) -> tuple[Any, ...]:
     seen: set[int] = set()
     for i, child in enumerate(value):
         if not isinstance(child, Node):
+            if isinstance(child, type):
+                raise ConfigError(f"{owner}: sub_agents[{i}] is the class {child.__name__}, not an agent made of it")
             hint = "; wrap a function with @agent or FunctionAgent" if callable(child) else ""
             raise ConfigError(f"{owner}: sub_agents[{i}] is a {type(child).__name__}, not an agent{hint}")
         if id(child) in seen:

@@ -301,6 +301,15 @@ class Turn(ABC):
             self._run.paid.add(event.id)
             self.lose(usage)
 
+    @property
+    def author(self) -> "Turn":
+        """Whose words its words are."""
+        return self
+
+    def landed(self, event: Event) -> None:
+        """Plain words of its own are in the log."""
+        self._said = event
+
     def lifecycle(self, record: Lifecycle, actions: Actions | None = None) -> Event:
         """A lifecycle event of this turn."""
         run = self._run
@@ -329,6 +338,33 @@ class Turn(ABC):
     def tell_later(self, make: Callable[[], Lifecycle]) -> None:
         """Leave a lifecycle event to the run's next commit, and its making too: a cancelled turn is to end now."""
         self._run.defer(self, self._place, lambda: self.lifecycle(make()))
+
+
+@dataclass(slots=True)
+class Words:
+    """An event that is being emitted: by whom, whose it is, and which loops it ends."""
+
+    by: Turn
+    author: Turn
+    loops: tuple[LoopFrame, ...]
+
+    def landed(self, event: Event) -> None:
+        """It is in the log: whatever becomes of who emits it, this is what follows from it."""
+        author = self.author
+        if event.parts:
+            self.by._said = author._said = event
+        for loop in self.loops:
+            loop.ended.append(author._place.segments)
+        if event.usage is not None:
+            author.count(event.usage)
+            author._run.count(event.usage)
+        self.watched(event)
+
+    def watched(self, event: Event) -> None:
+        """Tell who watches the branch."""
+        place = self.author._place
+        for watch in place.watchers:
+            watch(event, place.branch, self.loops[-1] if self.loops else None)
 
 
 async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = None) -> None:

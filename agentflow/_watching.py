@@ -95,8 +95,13 @@ class Watching(Reach):
             ctx = ctx._parent
         assert ctx._origins is not None
         ctx._origins[event.id] = origin
+        timers = self._timers[len(ctx._timers) :]  # who watches, and the reader, are whom this agent waits for
+        for timer in timers:
+            timer.pause()
         try:
             await watched.channel.send(event, watched.flow)
         finally:
+            for timer in timers:
+                timer.resume()
             if ctx._origins.pop(event.id, None) is not None:  # it wasn't passed on
                 origin.drop(event)

@@ -88,7 +88,7 @@ async def import_sessions(
     artifacts: ArtifactService | None = None,
     if_exists: Literal["error", "skip", "copy"] = "error",
 ) -> AsyncIterator[SessionInfo]:
-    """Put sessions there exactly as they were exported, and give each one when all of it is there.
+    """Put sessions there exactly as they were exported, and give each one, as it is stored, when all of it is there.
 
     Of each session all is stored or nothing. State of its app and user, and files of its user, are set where there are
     none yet. Files get a new `created_at`, and keep the numbers of their versions.
@@ -129,7 +129,7 @@ async def import_sessions(
                 with anyio.move_on_after(_PATIENCE, shield=True):
                     await delete_session(info.key, sessions=sessions, artifacts=artifacts)
             raise
-        yield info
+        yield await sessions.get(info.key, recent=0) or info
 
 
 async def _files(reader: "_Reader", key: SessionKey, artifacts: ArtifactService | None) -> None:

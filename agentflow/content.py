@@ -38,8 +38,13 @@ class Record:
     __hash__ = None  # type: ignore[assignment]  # they hold lists and mappings
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in _names(type(self)) if name != "extra")
-        return f"{type(self).__name__}({shown})"
+        shown = []
+        for f in fields(self):  # type: ignore[arg-type]  # all are dataclasses
+            value = getattr(self, f.name)
+            default = f.default_factory() if f.default_factory is not MISSING else f.default
+            if f.name != "extra" and (default is MISSING or value != default):
+                shown.append(f"{f.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 def _names(cls: type[Any]) -> list[str]:
@@ -168,6 +173,8 @@ def as_parts(value: Any) -> tuple[Part, ...]:
         return value
     if value is None:
         return ()
+    if isinstance(value, Mapping) and "kind" not in value:
+        raise ValueError("content must be text or parts: give any other value as Data(value)")
     if isinstance(value, (str, Mapping)) or type(value) in _PART_TYPES:
         value = (value,)
     if not isinstance(value, Sequence) or isinstance(value, (bytes, bytearray)):

@@ -13,7 +13,7 @@ from anyio.lowlevel import checkpoint
 from agentflow._generators import short
 from agentflow._invocation import with_pending
 from agentflow._tree import Node, check_name
-from agentflow._turn import Turn, outcome_of, take_turn
+from agentflow._turn import Turn, Words, outcome_of, take_turn
 from agentflow._watching import Watching
 from agentflow.content import Part, Text, ToolCall, ToolResult, UserContent, as_parts, clean_text
 from agentflow.errors import ConfigError, ContextEnded, InvalidEvent
@@ -376,10 +376,11 @@ class InvocationContext(Watching):
         if self._is_plain(event):  # nearly all events are: all the rest is for the others
             self._made = None
             if not event.__dict__["partial"]:
-                committing = run.commit(self._place, event)
-                if committing is not None:
+                committing = run.commit(self._place, event, self)
+                if committing is None:
+                    self._said = event
+                else:
                     await committing
-                self._said = event
             else:
                 run.channel.push(event, self._place.flow)
         else:
@@ -455,30 +456,31 @@ class InvocationContext(Watching):
                 if run.strict:
                     self._check()
                 fields = event.__dict__
+            if origin.ended:  # meanwhile
+                origin, event, place = self, self._stamp(event), self._place
+                fields = event.__dict__
             actions = fields["actions"]
             loops = origin.loops_to_end(actions.escalate) if actions is not None and actions.escalate else ()
+            words = Words(self, origin, loops)
             if not fields["partial"]:
-                committing = run.commit(place, event)
-                if committing is not None:
+                committing = run.commit(place, event, words)
+                if committing is None:
+                    words.landed(event)
+                else:
                     await committing
-                told.__dict__["serial"] = event.serial  # who emits asks whether it is stored, though it was replaced
         except BaseException:
+            told.__dict__["serial"] = event.serial
             if pending is not None and self._state is not None and event.serial is None:
                 self._state.give_back(pending)
             if event.serial is None and not shown:
                 origin.drop(event)
             raise
+        told.__dict__["serial"] = event.serial  # who emits asks whether it is stored, though it was replaced
         if fields["partial"]:
             run.channel.push(event, place.flow)
-        else:
-            if fields["parts"]:
-                self._said = origin._said = event
-            for loop in loops:
-                loop.ended.append(place.segments)
-        if fields["usage"] is not None and not fields["partial"]:
-            origin.charge(fields["usage"])
-        for watch in place.watchers:
-            watch(event, place.branch, loops[-1] if loops else None)
+            words.watched(event)
+        elif fields["usage"] is not None:
+            run.check_spent(place, origin.path)
         return origin
 
     async def run(self, child: Agent, *, message: UserContent = None) -> Outcome:
@@ -560,7 +562,7 @@ class InvocationContext(Watching):
             hint = "; await ctx.emit(ctx.text(...)) to say something" if isinstance(event, (str, dict)) else ""
             raise InvalidEvent(f"agent {self.path!r} emitted {short(event)}, which is not an Event{hint}")
         fields = event.__dict__
-        if fields["path"] is self.path and fields["branch"] is self._place.branch and fields["serial"] is None:
+        if fields["path"] is self.path and fields["branch"] is self._place.branch and fields["seq"] is None:
             return event  # made by this context
         if fields["lifecycle"] is not None:
             raise InvalidEvent(f"agent {self.path!r} emitted a lifecycle event; those are the framework's own")

@@ -1,7 +1,8 @@
 """The event: what agents emit, sessions store and consumers read; and the lifecycle records it may carry."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -10,6 +11,7 @@ from pydantic import (
     PlainSerializer,
     PlainValidator,
 )
+from pydantic_core import to_json as json_bytes
 
 from agentflow.content import (
     Part,
@@ -423,8 +425,17 @@ class Event(BaseModel):
         """The branch, split."""
         return tuple(self.branch.split(".")) if self.branch else ()
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Without what is as it is in most events."""
+        for name, value in super().__repr_args__():
+            if name is None or name not in _blank or value != _blank[name]:
+                yield name, value
+
     def to_json(self) -> str:
         """One line of JSON; `from_json` gives back an equal event."""
+        wire = _spoken(self)
+        if wire is not None:
+            return json_bytes(wire, inf_nan_mode="null").decode()
         return self.model_dump_json(by_alias=True, exclude_defaults=True)
 
     @classmethod
@@ -531,3 +542,30 @@ def clean_event(event: Event, where: str) -> int:
         _set_extra(event, extra)
         size += weight
     return size
+
+
+_spoken_fields = ("id", "invocation_id", "timestamp", "author", "branch", "path", "parts")
+_spoken_values = itemgetter(*_spoken_fields)
+_other_values = itemgetter(*(_blank.keys() - set(_spoken_fields)))
+_nothing_else = _other_values(_blank)
+
+
+def _spoken(event: Event) -> dict[str, Any] | None:
+    """The JSON object of an event that says one text and does nothing else, as most do; `None` for all others.
+
+    To write it costs half of what pydantic takes to look at every field.
+    """
+    fields = event.__dict__
+    id, invocation_id, timestamp, author, branch, path, parts = _spoken_values(fields)
+    if len(parts) != 1 or type(said := parts[0]) is not Text or said.extra or _other_values(fields) != _nothing_else:
+        return None
+    if not (id and invocation_id and timestamp and author and path) or type(timestamp) is not float:
+        return None
+    if event.__pydantic_extra__ or type(event) is not Event:
+        return None
+    wire = {"id": id, "invocationId": invocation_id, "timestamp": timestamp, "author": author, "branch": branch}
+    if not branch:
+        del wire["branch"]
+    wire["path"] = path
+    wire["parts"] = [{"kind": "text", "text": said.text}]
+    return wire

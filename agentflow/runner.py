@@ -104,6 +104,7 @@ class Runner:
         ):
             if value is not None and not isinstance(value, kind):
                 raise ConfigError(f"Runner: {what} must be a {kind.__name__}, not {value!r}")
+        _check_limits(limits, "Runner")
         _one_of("visibility", visibility, ("join", "prefix"))
         _one_of("on_exit", on_exit, ("cancel", "wait"))
         if isinstance(max_event_bytes, bool) or not isinstance(max_event_bytes, int) or max_event_bytes < 1024:
@@ -247,6 +248,9 @@ class Runner:
             raise ConfigError(f"run: lookahead must be a whole number, 0 or more, not {lookahead!r}")
         if answers is not None and not isinstance(answers, Mapping):
             raise ConfigError(f"run: answers are values by the ids of their questions, not {answers!r}")
+        if state is not None and not isinstance(state, Mapping):
+            raise ConfigError(f"run: state is values by their keys, not {state!r}")
+        _check_limits(limits, "run")
         _one_of("on_busy", on_busy, ("wait", "reject"))
         _one_of("on_consumer_gone", on_consumer_gone, ("cancel", "detach", "drain"))
         key = SessionKey(*check_key(self.app_name, user_id, session_id))
@@ -595,6 +599,11 @@ def _alone(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
+
+
+def _check_limits(limits: object, where: str) -> None:
+    if limits is not None and not isinstance(limits, Limits):
+        raise ConfigError(f"{where}: limits must be Limits(...), not {limits!r}")
 
 
 def _one_of(what: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -14,7 +14,7 @@ from agentflow import BatchInput, LlmAgent, run_batch
 from agentflow.models.base import ModelRequest
 from agentflow.testing import FunctionModel
 
-LIVE = "claude-haiku-4-5" if os.environ.get("ANTHROPIC_API_KEY") else None
+LIVE = "claude-haiku-5-5" if os.environ.get("ANTHROPIC_API_KEY") else None
 
 
 class Grade(BaseModel):
@@ -25,7 +25,7 @@ class Grade(BaseModel):
 
 
 def by_long_words(request: ModelRequest) -> str:
-    long = [word for word in request.messages[-1].parts[-1].text.split() if len(word) > 6]
+    long = [word for word in request.messages[-1].text.split() if len(word) > 6]
     return Grade(grade=min(10, len(long)), why=f"{len(long)} long words").model_dump_json()
 
 

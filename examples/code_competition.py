@@ -7,6 +7,7 @@ they write is run in a process of its own, which is no sandbox.
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import anyio
 
@@ -33,12 +34,12 @@ def passed(code: str) -> float:
     return sum(map(int, done.stdout.split())) / len(TESTS)
 
 
-async def judge(solutions: list[str]) -> list[float]:
+async def judge(solutions: Sequence[str]) -> list[float]:
     return [await anyio.to_thread.run_sync(passed, code) for code in solutions]
 
 
 def coder(name: str) -> LlmAgent:
-    live = "claude-haiku-4-5" if os.environ.get("ANTHROPIC_API_KEY") else None
+    live = "claude-haiku-5-5" if os.environ.get("ANTHROPIC_API_KEY") else None
     model = live or FunctionModel(lambda request: f"def primes(n):\n    return {WRITTEN[name]}")
     return LlmAgent(name, model=model, instruction=f"You are a {name}. Answer with Python code alone.")
 

@@ -12,14 +12,14 @@ from agentflow import DecompositionAgent, DecompositionResult, LlmAgent, Runner,
 from agentflow.models.base import ModelRequest
 from agentflow.testing import FunctionModel
 
-LIVE = "claude-haiku-4-5" if os.environ.get("ANTHROPIC_API_KEY") else None
+LIVE = "claude-haiku-5-5" if os.environ.get("ANTHROPIC_API_KEY") else None
 PARTS = {"historian": "Where tea comes from", "economist": "What tea earns"}
 PLAN = json.dumps({"result": [{"task": task, "specialist": name} for name, task in PARTS.items()]})
 
 
 def model(answer: str) -> str | FunctionModel:
     def say(request: ModelRequest) -> str:
-        return answer.replace("TASK", request.messages[-1].parts[-1].text)
+        return answer.replace("TASK", request.messages[-1].text)
 
     return LIVE or FunctionModel(say)
 

@@ -13,14 +13,14 @@ from agentflow.demo.pipeline import TEXT
 from agentflow.models.base import ModelRequest
 from agentflow.testing import FunctionModel
 
-LIVE = "claude-haiku-4-5" if os.environ.get("ANTHROPIC_API_KEY") else None
+LIVE = "claude-haiku-5-5" if os.environ.get("ANTHROPIC_API_KEY") else None
 longest = 0
 
 
 def first_sentence(request: ModelRequest) -> str:
     global longest
-    text = request.messages[-1].parts[-1].text
-    longest = max(longest, sum(len(message.parts[-1].text) for message in request.messages))
+    text = request.messages[-1].text
+    longest = max(longest, sum(len(message.text) for message in request.messages))
     parts = text.split("```")[1::2] or [text]  # to an editor, what is to be reduced comes in fences
     return " ".join(part.strip().partition(". ")[0].rstrip(".")[:80] + "." for part in parts)
 

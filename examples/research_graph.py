@@ -10,7 +10,7 @@ import anyio
 from agentflow import Graph, GraphResult, LlmAgent, Node, Runner
 from agentflow.testing import FunctionModel
 
-LIVE = "claude-haiku-4-5" if os.environ.get("ANTHROPIC_API_KEY") else None
+LIVE = "claude-haiku-5-5" if os.environ.get("ANTHROPIC_API_KEY") else None
 
 
 def thinker(name: str, task: str, otherwise: str) -> LlmAgent:

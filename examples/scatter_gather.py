@@ -5,13 +5,14 @@ With ANTHROPIC_API_KEY set they think for themselves; without, they say what is 
 
 import os
 from textwrap import shorten
+from typing import Any
 
 import anyio
 
 from agentflow import Consensus, Judge, LlmAgent, Runner, ScatterGatherAgent, ScatterGatherResult, Voting, Weighted
 from agentflow.testing import FunctionModel
 
-LIVE = "claude-haiku-4-5" if os.environ.get("ANTHROPIC_API_KEY") else None
+LIVE = "claude-haiku-5-5" if os.environ.get("ANTHROPIC_API_KEY") else None
 SAID = {
     "optimist": "Demand grows by a third a year, and nobody serves it.\nAnswer: enter",
     "critic": "Two rivals cut prices last month; we would burn cash for years.\nAnswer: wait",
@@ -24,14 +25,14 @@ def analyst(name: str, task: str) -> LlmAgent:
     return LlmAgent(name, model=LIVE or FunctionModel(lambda request: SAID[name]), instruction=task)
 
 
-def panel(aggregator: object) -> ScatterGatherAgent:
+def panel(aggregator: Any) -> ScatterGatherAgent:
     lenses = {"optimist": "Look for opportunities.", "critic": "Look for risks.", "neutral": "Weigh both sides."}
     ask = "One sentence, then a line `Answer: enter` or `Answer: wait`."
     analysts = [analyst(name, f"{lens} {ask}") for name, lens in lenses.items()]
     return ScatterGatherAgent("panel", analysts, aggregator=aggregator, timeout_per_agent="1m", early_stop=False)
 
 
-WAYS = {
+WAYS: dict[str, Any] = {
     "collect": "collect",
     "first": "first",
     "voting": Voting(),

@@ -19,13 +19,13 @@ rng = random.Random(4)
 
 def guess(request: ModelRequest) -> str:
     """Right as often as the question is easy."""
-    question = request.messages[0].parts[0].text
+    question = request.messages[0].text
     right = eval(question.removeprefix("What is ").rstrip("?").replace("x", "*"))
     answer = right if rng.random() < QUESTIONS[question] else right + rng.choice([-10, 10, 100])
     return f"Let me multiply.\nAnswer: {answer:,}"
 
 
-LIVE = "claude-haiku-4-5" if os.environ.get("ANTHROPIC_API_KEY") else None
+LIVE = "claude-haiku-5-5" if os.environ.get("ANTHROPIC_API_KEY") else None
 solver = LlmAgent(
     "solver", model=LIVE or FunctionModel(guess), instruction="Be brief. End with a line `Answer: NUMBER`."
 )

@@ -23,4 +23,4 @@ if __name__ == "__main__":
         if event.text:
             print(f"{event.author}: {event.text}")
 
-    print(runner.run_sync("Another one.", backend="trio").result.text)
+    print(runner.run_sync("Another one.").result.text)

@@ -17,6 +17,7 @@ from agentflow.events import (
     ScatterStart,
     SynthesisComplete,
 )
+from agentflow.timeline.words import one_line
 
 _KEPT = 200
 """Characters of its words that a line keeps: more than a terminal shows."""
@@ -158,7 +159,7 @@ class Board:
             line.iteration, line.rounds = event.iteration, None
         if line.state != "running" or not self._ends(event, record, line):
             return
-        line.state = record.outcome
+        line.state = one_line(record.outcome)
         line.seconds += record.execution_time_ms / 1000
         if record.error is not None:
             line.error = f"{record.error.type}: {record.error.message}" if record.error.message else record.error.type

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 
 from agentflow.cli._board import Board
-from agentflow.cli._rows import Words, live_rows, summary_rows, text_rows
+from agentflow.cli._rows import Words, fit, live_rows, summary_rows, text_rows
 from agentflow.cli._terminal import Rows, make_console
 from agentflow.events import Event
 from agentflow.timeline.model import Timeline
@@ -62,6 +62,7 @@ class LiveView:
         self._timing = Timeline()
         self._texts: list[Event | str] = []
         self._printed = ""
+        self._begun = False
         self._stopping = False
         self._frame = Rows()
         self._live = Live(
@@ -106,11 +107,13 @@ class LiveView:
     def draw(self) -> None:
         """Draw the view as it is now; first, above it, what has been said since the last time."""
         width, height = self.console.size
-        rows = live_rows(
+        width = max(1, width - 1)
+        half = [[(fit(clean(self._printed), width).rstrip(), "")]] if self._printed else []
+        rows = half + live_rows(
             self._board,
             self._now(),
-            width=max(1, width - 1),
-            height=max(2, height - 1),
+            width=width,
+            height=max(2, height - 1 - len(half)),
             stopping=self._stopping,
             plain=not self.console.encoding.startswith("utf"),
         )
@@ -129,7 +132,7 @@ class LiveView:
 
     def finish(self, *, status: str, wall: float, computing: float) -> None:
         rows = summary_rows(self._board, self._timing, status=status, wall=wall, computing=computing, most=_SUMMARY)
-        if self._board.texts:
+        if self._begun:
             self.console.print()
         self.console.print(Rows(rows))
 
@@ -138,7 +141,7 @@ class LiveView:
         return plural(self._board.texts, "text")
 
     def _print(self, text: str) -> None:
-        """Whole lines only: half of one would be drawn over."""
+        """Whole lines scroll by; half of one is drawn until it is whole, so that a prompt can be seen."""
         whole, newline, self._printed = (self._printed + text).rpartition("\n")
         if newline:
             self._texts.append(whole)
@@ -147,6 +150,7 @@ class LiveView:
         said, self._texts = self._texts, []
         rows = [row for item in said for row in (text_rows(item) if isinstance(item, Event) else _plain(item))]
         if rows:
+            self._begun = True
             self.console.print(Rows(rows))  # draws the frame below it, too
         else:
             self._live.refresh()

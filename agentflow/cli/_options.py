@@ -21,7 +21,7 @@ def utf8(ctx: click.Context, param: click.Parameter, value: str | None) -> str |
     bad = next((char for char in value or "" if "\ud800" <= char <= "\udfff"), "")
     if bad:
         byte = f" (byte 0x{ord(bad) - 0xDC00:02x})" if "\udc80" <= bad <= "\udcff" else ""
-        name = param.opts[0] if isinstance(param, click.Option) else param.human_readable_name
+        name = param.opts[0] if isinstance(param, click.Option) else param.human_readable_name.strip("[]")
         raise Fault(f"{name} is not valid UTF-8{byte}. Nothing was run.")
     return value
 
@@ -43,8 +43,8 @@ def in_seconds(ctx: click.Context, param: click.Parameter, value: str | None) ->
     """Seconds, or `90s`, `5m`, `1.5h`."""
     try:
         return seconds(value, "--timeout")
-    except ConfigError as error:
-        raise Fault(str(error)) from error
+    except ConfigError:
+        raise Fault(f"--timeout must be seconds above 0, or a time such as 90s or 5m, not {value!r}") from None
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}

@@ -22,7 +22,7 @@ from agentflow.cli._store import Stores, opened
 from agentflow.cli._terminal import on_a_terminal, print_rows, width_of_output
 from agentflow.cli._views import JsonView, PlainView, ReaderGone, View
 from agentflow.core import Agent
-from agentflow.errors import AgentflowError, AnswerRefused, ConfigError, ServiceError
+from agentflow.errors import AnswerRefused, ConfigError, ServiceError
 from agentflow.journal import check_answers
 from agentflow.models.base import Model
 from agentflow.policies import Limits
@@ -71,6 +71,9 @@ class Player:
         self.interrupts = Interrupts()
         self.exit_code = 0
         self._told = False
+        self._gone = False
+        self._computed = 0.0
+        self._ended: BaseException | None = None
         self._run: Run
         self._memory: Stores | None = None
         if importlib.util.find_spec(settings.backend) is None:
@@ -80,7 +83,7 @@ class Player:
     @property
     def over(self) -> bool:
         """Whether nothing further should be run."""
-        return bool(self.interrupts.signal) or self.exit_code == READER_GONE
+        return bool(self.interrupts.signal) or self._gone
 
     def play(self, agent: Agent, message: str | None) -> None:
         """Run `agent` to its end; where it asks and a person is there to answer, go on with the answers.
@@ -107,10 +110,14 @@ class Player:
             failure = anyio.run(self._play, agent, message, session, answers, view, backend=settings.backend)
         except ReaderGone as gone:
             failure = gone
-        except BaseExceptionGroup as group:
-            raise _way_out(group) from group
+        if self._ended is not None:
+            raise self._ended
         if isinstance(failure, ReaderGone) or (isinstance(failure, BrokenPipeError) and _broken(settings.out)):
+            self._gone = True
             self.exit_code = READER_GONE
+            if isinstance(failure.__cause__, OSError) and not isinstance(failure.__cause__, BrokenPipeError):
+                self.exit_code = 1
+                self.report(failure.__cause__)
             drop(settings.out)
         elif self.interrupts.signal:
             self.exit_code = self.interrupts.exit_code
@@ -130,7 +137,8 @@ class Player:
             click.echo(f"{told(question)}\n  --answer {clean(question.id)}=VALUE", err=True)
         if self._memory is None:
             session = clean(self._run.session.session_id)
-            click.echo(f"It waits for an answer: the same command with --session {session} --answer ...", err=True)
+            how = f"the same command, without INPUT, with --session {session} --answer ..."
+            click.echo(f"It waits for an answer: {how}", err=True)
 
     def report(self, error: BaseException) -> None:
         """Say what went wrong, on stderr."""
@@ -162,7 +170,11 @@ class Player:
                 )
             except ConfigError as error:
                 raise Fault(describe(error)) from error
-            failure = await self._watch(runner, run, view)
+            try:
+                failure = await self._watch(runner, run, view)
+            except BaseExceptionGroup as group:
+                self._ended = _way_out(group)  # raised outside: asyncio would log it as an accident
+                return None
             if self._memory is None and run.status != "pending":
                 self._tell_session()
         return failure
@@ -215,7 +227,7 @@ class Player:
 
     async def _watch(self, runner: Runner, run: Run, view: View) -> Exception | None:
         """Show the run to its end, and how it ended."""
-        began, computed = time.perf_counter(), _worker_time()
+        began, self._computed = time.perf_counter(), 0.0
         failure: Exception | None = None
         with view:
             async with anyio.create_task_group() as tasks:
@@ -231,7 +243,7 @@ class Player:
             view.finish(
                 status=_status(run, failure),
                 wall=time.perf_counter() - began,
-                computing=_worker_time() - computed,
+                computing=time.process_time() - self._computed,
             )
         return failure
 
@@ -253,6 +265,7 @@ class Player:
                         if self.interrupts.signal:
                             stop()
                         async for event in run:
+                            self._computed = self._computed or time.process_time()  # when the root has begun
                             view.add(event)
                 except Exception as error:
                     return error
@@ -264,11 +277,6 @@ async def _report_late(stop: anyio.Event, run: Run, view: View) -> None:
     await stop.wait()
     await anyio.sleep(_PATIENCE)
     view.note(f"Still at work {duration(_PATIENCE)} after it was cancelled: {', '.join(run.unfinished)}.")
-
-
-def _worker_time() -> float:
-    """Processor seconds of all threads but this one."""
-    return time.process_time() - time.thread_time()
 
 
 def _somebody_there() -> bool:
@@ -294,8 +302,8 @@ def _trace() -> None:
     if any(os.environ.get(name) for name in wanted) and not tracing.enabled():
         try:
             tracing.setup()
-        except AgentflowError as error:
-            raise Fault(describe(error)) from error
+        except ConfigError:
+            click.echo("Spans are not sent: that needs the extra `otlp`, agentflow-py[otlp].", err=True)
 
 
 def _broken(out: TextIO) -> bool:

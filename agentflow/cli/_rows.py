@@ -1,6 +1,5 @@
 """Lines, texts and the summary as words with a style: a terminal draws them in colour, a file gets the words."""
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -43,6 +42,8 @@ _ENOUGH = 8
 """Columns from which on the last words are worth showing."""
 _STEPS = 12
 """Steps of a critical path that are named: the longest."""
+_BUSY = 0.1
+"""Share of the time that a processor may be busy before what waits for it blurs how long the work takes."""
 
 
 def _ticking(seconds: float) -> str:
@@ -58,7 +59,7 @@ def text_rows(event: Event) -> Iterable[Words]:
     if event.author == "user" and event.path:
         agent = event.path.rpartition(".")[2]
         own = event.branch if event.branch.rpartition(".")[2].partition("#")[0] == agent else event.path
-        yield [(f"to {own}: {short(one_line(text), 100)}", "dim")]
+        yield [(f"to {one_line(own)}: {short(one_line(text), 100)}", "dim")]
         return
     first, *more = text.rstrip("\n").split("\n")
     if more:
@@ -79,7 +80,7 @@ def fit(text: str, width: int) -> str:
 
 def label(line: Line) -> str:
     """A line's name, indented below the branch that it is in."""
-    return "  " * line.depth + (line.name or "run")
+    return "  " * line.depth + (one_line(line.name) or "run")
 
 
 def choose(lines: Sequence[Line], most: int, rank: Callable[[Line], tuple[float, ...]]) -> list[Line]:
@@ -164,7 +165,7 @@ def _last_words(line: Line, width: int) -> str:
         return one_line(line.error)
     loop = f"{line.iteration}/{line.rounds} " if line.rounds else f"#{line.iteration} " if line.iteration else ""
     words = one_line(line.words)
-    who = line.speaker if line.speaker != line.name.partition("#")[0] else ""
+    who = one_line(line.speaker) if line.speaker != line.name.partition("#")[0] else ""
     start = loop + who + (": " if who and words else "")
     room = max(1, width - cell_len(start))
     if line.streaming is not None and cell_len(words) > room:  # its end is what is new
@@ -184,16 +185,17 @@ def summary_rows(
         board: After the last event.
         timing: After the last event.
         status: How the run ended.
-        wall: Seconds.
-        computing: Seconds of processor time that worker threads used meanwhile.
+        wall: Seconds, for a root that has no end.
+        computing: Seconds of processor time that the process used meanwhile.
         most: At most so many lines; failed and slow ones stay. `None` means all.
     """
     lines = list(board)
     shown = choose(lines, most if most is not None else len(lines), summary_rank)
     names = max((cell_len(label(line)) for line in shown), default=0)
-    states = max(_STATE, len(status))
-    for line in shown:
-        state, seconds = (line.state, line.seconds) if line.parent is not None else (status, wall)
+    ends = ["unfinished" if line.state == "running" else line.state for line in shown]
+    states = max(_STATE, len(status), *map(len, ends))
+    for line, end in zip(shown, ends, strict=True):
+        state, seconds = (end, line.elapsed(timing.now)) if line.parent is not None else (status, line.seconds or wall)
         row = [
             (fit(label(line), names), "bold" if line.parent is None else ""),
             (" " + fit(state, states), STYLES.get(state, "")),
@@ -241,10 +243,8 @@ def timing_rows(timing: Timeline, computing: float = 0.0) -> Iterable[Words]:
 
 
 def _speedup(timing: Timeline, computing: float) -> str:
-    work, wall = duration(timing.work), duration(timing.wall)
-    if computing > timing.wall / 10 and getattr(sys, "_is_gil_enabled", lambda: True)():
-        return (  # an agent's time includes what its thread waited for the others
-            f"not known. The agents' {work} overlap in {wall}, but worker threads were computing for "
-            f"{duration(computing)}, and threads of one interpreter take turns"
-        )
-    return f"{timing.speedup:.1f} × over one after the other ({work} of work in {wall})"
+    times = f"{timing.speedup:.1f} × over one after the other"
+    facts = f"{duration(timing.work)} of work in {duration(timing.wall)}"
+    if computing > timing.wall * _BUSY:  # one after the other, nobody would have waited for it
+        return f"at most {times} ({facts}, waits for a busy processor included)"
+    return f"{times} ({facts})"

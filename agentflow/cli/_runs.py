@@ -10,6 +10,7 @@ from agentflow.cli._progress import progress
 from agentflow.events import Event
 from agentflow.services.sessions import SessionInfo, SessionService
 from agentflow.timeline.model import Timeline
+from agentflow.timeline.words import plural
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -74,7 +75,7 @@ def choose_run(ids: list[str], which: str) -> list[str]:
     if which.isascii() and which.isdigit() and len(which) < 6:
         if 1 <= int(which) <= len(ids):
             return [ids[int(which) - 1]]
-        raise Fault(f"this session has runs 1 to {len(ids)}, and no {which}")
+        raise Fault(f"this session has {plural(len(ids), 'run')}, and no run {which}")
     found = [run_id for run_id in ids if run_id.startswith(which)]
     if which in ids:
         return [which]

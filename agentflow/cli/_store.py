@@ -110,6 +110,8 @@ def existing(db: str | None) -> Path:
     if not path.exists():
         hint = "" if db is not None else ": `agentflow run` makes it"
         raise Fault(f"there is no file {str(path)!r}{hint}")
+    if path.is_dir():
+        raise Fault(f"{str(path)!r} is a folder: name the file in it")
     return path
 
 

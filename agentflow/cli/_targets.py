@@ -13,6 +13,8 @@ from agentflow.core import Agent
 
 USUAL = ("root_agent", "agent")
 """Names that are taken for the root where a file has several agents."""
+_SOME = 8
+"""Files of a folder that are named."""
 
 
 class TargetError(Exception):
@@ -30,6 +32,8 @@ def load(target: str) -> Agent:
         TargetError: There is none, or it can't be loaded.
     """
     place, name = _split(target)
+    if not place:  # an empty variable of the shell; not the working folder
+        raise TargetError("there is no file ''")
     if place.endswith(".py") or "/" in place or "\\" in place or Path(place).exists():
         module = _import_file(Path(place))
     else:
@@ -48,7 +52,8 @@ def _split(target: str) -> tuple[str, str]:
 
 def _import_file(path: Path) -> ModuleType:
     if path.is_dir():
-        inside = ", ".join(sorted(entry.name for entry in path.glob("*.py"))) or "no Python files"
+        files = sorted(entry.name for entry in path.glob("*.py"))
+        inside = ", ".join([*files[:_SOME], "…"] if len(files) > _SOME else files) or "no Python files"
         raise TargetError(f"{str(path)!r} is a folder; name a file in it ({inside})")
     if not path.is_file():
         near = _near(path.name, (entry.name for entry in path.parent.glob("*.py")))

@@ -18,7 +18,7 @@ STOPPING = "Cancelling the run; Ctrl-C again quits at once."
 
 
 class ReaderGone(Exception):
-    """Who read our output has closed the pipe."""
+    """Who read our output has closed the pipe, or it takes no more: `__cause__` is what the system says."""
 
 
 class View(Protocol):
@@ -34,7 +34,7 @@ class View(Protocol):
         """The next event.
 
         Raises:
-            ReaderGone: Nobody reads any more.
+            ReaderGone: Nobody reads any more, or nothing more can be written.
         """
 
     async def keep_drawing(self) -> None:
@@ -89,7 +89,7 @@ class JsonView(_Quiet):
         try:
             self.out.buffer.write(event.to_json().encode() + b"\n")
             self.out.buffer.flush()
-        except BrokenPipeError as error:
+        except OSError as error:
             raise ReaderGone from error
         self._stored += not event.partial
 
@@ -108,6 +108,7 @@ class PlainView(_Quiet):
         super().__init__(out)
         self._board = Board()
         self._timing = Timeline()
+        self._begun = False
 
     def add(self, event: Event) -> None:
         self._board.add(event)
@@ -117,7 +118,7 @@ class PlainView(_Quiet):
 
     def finish(self, *, status: str, wall: float, computing: float) -> None:
         rows = list(summary_rows(self._board, self._timing, status=status, wall=wall, computing=computing))
-        self._write([[("", "")], *rows] if self._board.texts else rows)
+        self._write([[("", "")], *rows] if self._begun else rows)
 
     @property
     def kept(self) -> str:
@@ -126,8 +127,9 @@ class PlainView(_Quiet):
     def _write(self, rows: Iterable[Words]) -> None:
         lines = ["".join(text for text, _ in row).rstrip() + "\n" for row in rows]
         if lines:
+            self._begun = True
             try:
                 self.out.writelines(lines)
                 self.out.flush()
-            except BrokenPipeError as error:
+            except OSError as error:
                 raise ReaderGone from error

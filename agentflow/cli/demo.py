@@ -59,8 +59,8 @@ def command(
     FILE-OR-FOLDER is a text in UTF-8, or a folder of them (.txt, .md, .rst), which are analysed one after the other. By
     default it is "Alice's Adventures in Wonderland".
 
-    No API key is needed: without one, the analysts are local code that selects and counts. With one, or with --model, a
-    model reads; --model none keeps it local.
+    No API key is needed: without one, the analysts are local code, made for English, that selects and counts. With one,
+    or with --model, a model reads; --model none keeps it local.
     """
     thinker = chosen_model(model, _MODEL)
     player = Player(Settings(json=as_json, db=db, in_memory=in_memory, backend=backend, debug=debug))
@@ -98,7 +98,7 @@ def _files(path: str | None) -> list[Path]:
     if path is None:
         return [TEXT]
     place = Path(path)
-    if not place.exists():
+    if not path or not place.exists():  # nothing is an empty variable of the shell, not the working folder
         raise Fault(f"there is no file or folder {path!r}")
     if not place.is_dir():
         return [place]

@@ -21,6 +21,7 @@ from agentflow.cli._store import app_options, db_option, find, opened, run_async
 from agentflow.cli._terminal import on_a_terminal
 from agentflow.cli._views import JsonView, PlainView, ReaderGone, View
 from agentflow.events import AgentComplete, Event
+from agentflow.timeline.model import runs
 
 
 def _speed(ctx: click.Context, param: click.Parameter, value: str) -> float:
@@ -91,13 +92,14 @@ def command(
 
 
 class _Clock:
-    """The time of the events, going by at another speed."""
+    """The time of the events, going by at another speed; where the run waited for an answer, it doesn't wait."""
 
     def __init__(self, start: float, speed: float) -> None:
         self._start = start
         self._speed = speed
         self._began = time.monotonic()
         self._shown = start
+        self._paused: float | None = None
 
     def now(self) -> float:
         """What time it is in the run."""
@@ -107,6 +109,11 @@ class _Clock:
 
     def until(self, event: Event) -> float:
         """Seconds until its time has come."""
+        if self._paused is not None:
+            self._start += event.timestamp - self._paused
+        record = event.lifecycle
+        paused = isinstance(record, AgentComplete) and record.outcome == "paused" and "." not in event.path
+        self._paused = event.timestamp if paused else None
         self._shown = max(self._shown, event.timestamp)
         return 0.0 if math.isinf(self._speed) else (event.timestamp - self.now()) / self._speed
 
@@ -131,15 +138,9 @@ async def _replay(events: Sequence[Event], view: View, clock: _Clock, interrupts
                         break
             tasks.cancel_scope.cancel()
     if reading and not interrupts.signal:
-        status, wall = _end(events)
-        view.finish(status=status, wall=wall, computing=0.0)
+        (timeline,) = runs(events, words=0)
+        try:
+            view.finish(status=timeline.status or "unfinished", wall=timeline.wall, computing=0.0)
+        except ReaderGone:
+            reading = False
     return reading
-
-
-def _end(events: Sequence[Event]) -> tuple[str, float]:
-    """How the run ended, and how long it took."""
-    wall = max(event.timestamp for event in events) - events[0].timestamp
-    for event in reversed(events):
-        if isinstance(event.lifecycle, AgentComplete) and "." not in event.path:
-            return event.lifecycle.outcome, event.lifecycle.execution_time_ms / 1000
-    return "unfinished", wall

@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,15 +13,22 @@ from rich.cells import cell_len
 
 from agentflow.cli._errors import Fault
 from agentflow.cli._options import debug_option, listing_option, seconds_of
+from agentflow.cli._progress import progress
 from agentflow.cli._rows import Words, fit
 from agentflow.cli._store import app_options, db_option, find, opened, run_async, session_argument
 from agentflow.cli._terminal import on_a_terminal, print_rows, width_of_output
+from agentflow.events import AgentComplete
 from agentflow.services.retention import delete_session, prune
 from agentflow.services.sessions import SessionInfo, SessionKey, SessionService
+from agentflow.timeline.text import STYLES
 from agentflow.timeline.words import clean, one_line, plural
 
 _ID = 12
 """Characters of an id that tell it from others, nearly always."""
+_TITLE = 20
+"""Columns that a title gets before the others get theirs."""
+_SHRINK = ((2, 6), (1, 8), (3, 0), (2, 0), (4, 0), (1, 0))
+"""Which columns get narrower in a narrow terminal, in order, and down to what; those that get to 0 are left out."""
 
 
 @click.group("sessions", invoke_without_command=True)
@@ -28,7 +36,7 @@ _ID = 12
 @app_options
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="At most so many.")
 @click.option("--before", type=int, metavar="CHANGE", help="The next page: what the line below the last one says.")
-@click.option("--find", "words", metavar="WORDS", help="Only those whose id or title has these words.")
+@click.option("--find", "words", metavar="WORDS", help="Those with these words in id, title or first message.")
 @listing_option
 @debug_option
 @click.pass_context
@@ -51,38 +59,76 @@ def command(
     if ctx.invoked_subcommand is not None:
         return
 
-    async def work() -> tuple[list[SessionInfo], dict[SessionKey, str], bool]:
+    async def work() -> tuple[list[_Entry], bool]:
         async with opened(db) as stores:
-            page, more = await _page(stores.sessions, app, user, limit, before, words)
-            asked = {info.key: await _first_words(stores.sessions, info) for info in page}
-        return page, asked, more
+            page, more = await _page(stores.sessions, app, user, limit, before, words, quiet=as_json)
+            return [await _entry(stores.sessions, info) for info in page], more
 
-    page, asked, more = run_async(work, debug=debug)
+    page, more = run_async(work, debug=debug)
     if as_json:
-        for info in page:
-            click.echo(json.dumps(as_object(info, asked[info.key]), ensure_ascii=False))
+        for entry in page:
+            click.echo(json.dumps(as_object(entry.info, entry.asked, entry.status), ensure_ascii=False))
         return
     if not page:
         raise Fault("there is no session" + (" like this" if words or app or user or before else " yet"))
-    print_rows(_table(page, asked, width_of_output()))
+    print_rows(_table(page, width_of_output()))
     if more:
-        click.echo(f"More: --before {page[-1].changed}", err=True)
+        click.echo(f"More: --before {page[-1].info.changed}", err=True)
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A session in the list.
+
+    Attributes:
+        asked: What the user said first; empty where there is a title.
+        status: How its last run ended; `unfinished` if it has no end, empty if there was none.
+    """
+
+    info: SessionInfo
+    asked: str = ""
+    status: str = ""
 
 
 async def _page(
-    sessions: SessionService, app: str | None, user: str | None, limit: int, before: int | None, words: str | None
+    sessions: SessionService,
+    app: str | None,
+    user: str | None,
+    limit: int,
+    before: int | None,
+    words: str | None,
+    *,
+    quiet: bool,
 ) -> tuple[list[SessionInfo], bool]:
     """A page, and whether there are more."""
     if not words:
         found = list(await sessions.list(app, user, limit=limit + 1, before=before))
         return found[:limit], len(found) > limit
     found = []
-    while page := await sessions.list(app, user, limit=500, before=before):
-        before = page[-1].changed
-        found += [info for info in page if words.casefold() in f"{info.id}\n{info.title}".casefold()]
-        if len(found) > limit:
-            break
+    with progress("Looking", quiet=quiet) as advance:
+        while len(found) <= limit and (page := await sessions.list(app, user, limit=500, before=before)):
+            before = page[-1].changed
+            for info in page:
+                if await _has(sessions, info, words.casefold()):
+                    found.append(info)
+                advance(1)
     return found[:limit], len(found) > limit
+
+
+async def _has(sessions: SessionService, info: SessionInfo, words: str) -> bool:
+    """Whether the list shows these words, which are case-folded, for a session."""
+    if words in f"{info.id}\n{info.title}".casefold():
+        return True
+    return words in one_line(await _first_words(sessions, info)).casefold()
+
+
+async def _entry(sessions: SessionService, info: SessionInfo) -> _Entry:
+    session = await sessions.get(info.key, recent=1)
+    last = session.events[-1] if session is not None and session.events else None
+    status = "unfinished" if last is not None else ""
+    if last is not None and isinstance(last.lifecycle, AgentComplete) and "." not in last.path:
+        status = one_line(last.lifecycle.outcome)
+    return _Entry(info, await _first_words(sessions, info), status)
 
 
 async def _first_words(sessions: SessionService, info: SessionInfo) -> str:
@@ -93,7 +139,7 @@ async def _first_words(sessions: SessionService, info: SessionInfo) -> str:
     return session.events[0].text if session is not None and session.events else ""
 
 
-def as_object(info: SessionInfo, asked: str = "") -> dict[str, Any]:
+def as_object(info: SessionInfo, asked: str = "", status: str = "") -> dict[str, Any]:
     """A session as JSON."""
     fields = {
         "id": info.id,
@@ -101,6 +147,7 @@ def as_object(info: SessionInfo, asked: str = "") -> dict[str, Any]:
         "user": info.user_id,
         "title": info.title,
         "asked": asked,
+        "status": status,
         "events": info.version,
         "createdAt": info.created_at,
         "updatedAt": info.updated_at,
@@ -109,43 +156,56 @@ def as_object(info: SessionInfo, asked: str = "") -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value != ""}
 
 
-def _table(page: Sequence[SessionInfo], asked: dict[SessionKey, str], width: int) -> list[Words]:
+def _table(page: Sequence[_Entry], width: int) -> list[Words]:
     short = on_a_terminal()
-    ids = [_short_id(info.id, page) if short else clean(info.id) for info in page]
-    rows = [
-        (name, clean(info.app_name), "" if info.user_id == "user" else clean(info.user_id), f"{info.version:,}",
-         when(info.updated_at), one_line(info.title or asked[info.key]))
-        for name, info in zip(ids, page, strict=True)
-    ]  # fmt: skip
-    heads = ("session", "app", "user", "events", "last used", "")
-    widths = [max(cell_len(row[column]) for row in [heads, *rows]) for column in range(5)]
+    rows = [("session", "app", "user", "events", "last used", "", "")]
+    styles = [["dim"] * 7]
+    for entry in page:
+        info = entry.info
+        rows.append(
+            (
+                _short_id(info.id, page) if short else clean(info.id),
+                clean(info.app_name),
+                "" if info.user_id == "user" else clean(info.user_id),
+                f"{info.version:,}",
+                when(info.updated_at),
+                entry.status,
+                one_line(info.title or entry.asked),
+            )
+        )
+        # a title that someone gave stands out from the first words of who didn't
+        styles.append(["bold", "", "", "dim", "dim", STYLES.get(entry.status, ""), "" if info.title else "dim"])
+    widths = [max(cell_len(row[column]) for row in rows) for column in range(6)]
     if short:
         widths[1], widths[2] = min(widths[1], 24), min(widths[2], 16)
-    if not any(row[2] for row in rows):
-        widths[2] = -2
-    left = max(8, width - sum(widths) - 2 * 5)
+    if not any(row[2] for row in rows[1:]):
+        widths[2] = 0
+    for column, least in _SHRINK:
+        lacking = _TITLE - _left(widths, width)
+        if lacking > 0:
+            widths[column] = min(widths[column], max(least, widths[column] - lacking if least else 0))
+    left = max(8, _left(widths, width))
     table: list[Words] = []
-    for number, row in enumerate([heads, *rows]):
-        words: Words = [(fit(row[0], widths[0]), "dim" if not number else "bold")]
-        for column in (1, 2):
-            if widths[column] > 0:
-                words.append(("  " + fit(row[column], widths[column]), "dim" if not number else ""))
-        words.append(("  " + row[3].rjust(widths[3]) + "  " + fit(row[4], widths[4]), "dim"))
-        title = info_style(page[number - 1]) if number else "dim"
-        words.append(("  " + (fit(row[5], left).rstrip() if cell_len(row[5]) > left else row[5]), title))
+    for row, style in zip(rows, styles, strict=True):
+        words: Words = []
+        for column, size in enumerate(widths):
+            if size:
+                text = row[column].rjust(size) if column == 3 else fit(row[column], size)
+                words.append((text + "  ", style[column]))
+        words.append((fit(row[6], left).rstrip() if cell_len(row[6]) > left else row[6], style[6]))
         table.append(words)
     return table
 
 
-def info_style(info: SessionInfo) -> str:
-    """A title that someone gave stands out from the first words of who didn't."""
-    return "" if info.title else "dim"
+def _left(widths: Sequence[int], width: int) -> int:
+    """Columns that the others leave to the title."""
+    return width - sum(size + 2 for size in widths if size)
 
 
-def _short_id(text: str, page: Sequence[SessionInfo]) -> str:
+def _short_id(text: str, page: Sequence[_Entry]) -> str:
     """Enough of a long id to tell it from the others on the page."""
     size = _ID
-    while len(text) > size and sum(info.id.startswith(text[:size]) for info in page) > 1:
+    while len(text) > size and sum(entry.info.id.startswith(text[:size]) for entry in page) > 1:
         size += 4
     return clean(text) if len(text) <= 24 else clean(text[:size])
 
@@ -221,6 +281,7 @@ def fork_command(
     async def work() -> SessionInfo:
         async with opened(db) as stores:
             info = await find(stores.sessions, session, app=app, user=user)
+            _check(info, at or 0)
             key = await stores.sessions.fork(info.key, at=at, session_id=new_id)
             if title is not None:
                 await stores.sessions.rename(key, title)
@@ -249,8 +310,8 @@ def rewind_command(
             return await find(stores.sessions, session, app=app, user=user)
 
     info = run_async(look, debug=debug)
-    gone = max(0, info.version - to)
-    _confirm(f"Remove the last {plural(gone, 'event')} of {info.version:,} of session {info.id!r}", yes=yes)
+    _check(info, to)
+    _confirm(f"Remove the last {plural(info.version - to, 'event')} of {info.version:,} of {info.id!r}", yes=yes)
 
     async def work() -> SessionInfo:
         async with opened(db) as stores:
@@ -258,6 +319,11 @@ def rewind_command(
             return await find(stores.sessions, info.id, app=info.app_name, user=info.user_id)
 
     _told(run_async(work, debug=debug), "has {events}", as_json=as_json)
+
+
+def _check(info: SessionInfo, event: int) -> None:
+    if event > info.version:
+        raise Fault(f"session {info.id!r} has events 0 to {info.version:,}, and no {event:,}")
 
 
 @command.command("delete")

@@ -68,7 +68,10 @@ def command(
     if show:
         form = form or "html"
     elif form is None:
-        form = _SUFFIXES.get(Path(output).suffix.lower(), "text") if output is not None else "text"
+        suffix = Path(output or "").suffix.lower()
+        if suffix and suffix not in _SUFFIXES:
+            raise Fault(f"what a {suffix} file holds is not known: say --format, or one of {', '.join(_SUFFIXES)}")
+        form = _SUFFIXES.get(suffix, "text")
 
     async def work() -> list[Timeline]:
         async with opened(db) as stores:
@@ -125,7 +128,7 @@ def _rows(timelines: Iterable[Timeline], width: int, plain: bool) -> Iterator[Wo
 def _can_draw() -> bool:
     """Whether stdout's encoding has the characters that bars are drawn with."""
     try:
-        "━─╌·…".encode(sys.stdout.encoding or "ascii")
+        "━─╍╌·…‖".encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:
         return False
     return True

@@ -4,27 +4,33 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
+import anyio
 import click
 
 from agentflow.archive import export_session, import_sessions
-from agentflow.cli._errors import Fault
+from agentflow.cli._errors import Failure, Fault
 from agentflow.cli._options import debug_option, listing_option
 from agentflow.cli._progress import Advance, progress
-from agentflow.cli._store import app_options, db_option, each, find, opened, run_async, session_argument
+from agentflow.cli._store import app_options, db_option, each, existing, find, opened, run_async, session_argument
 from agentflow.cli.sessions import as_object
+from agentflow.errors import SessionExists
 from agentflow.services.sessions import SessionInfo
 from agentflow.timeline.words import plural
+
+_CHUNK = 1 << 18
+"""Bytes that are read at once."""
 
 
 @click.command("export")
 @session_argument(many=True)
 @click.option("--all", "everything", is_flag=True, help="All sessions, or those of --app and --user.")
-@click.option("--output", "-o", default="-", metavar="FILE", help="Write it there; by default to stdout.")
+@click.option("--output", "-o", default="-", type=click.Path(), metavar="FILE", help="Write it there, not to stdout.")
 @click.option("--no-files", is_flag=True, help="Leave out the sessions' files.")
 @listing_option
 @db_option
@@ -50,13 +56,16 @@ def export_command(
         raise Fault("name the sessions, or say --all" if not everything else "name sessions, or say --all; not both")
     if as_json and output == "-":
         raise Fault("--json tells of what was exported: say --output FILE too")
+    if os.path.exists(output) and os.path.samefile(output, existing(db)):
+        raise Fault(f"{output!r} is where the sessions are: choose another file")
 
     async def work() -> list[SessionInfo]:
         async with opened(db) as stores:
-            if everything:
-                infos = [info async for info in each(stores.sessions, app, user)]
+            if everything:  # the one used last is last, and will be where it is imported
+                infos = [info async for info in each(stores.sessions, app, user)][::-1]
             else:
-                infos = [await find(stores.sessions, text, app=app, user=user) for text in session]
+                found = [await find(stores.sessions, text, app=app, user=user) for text in session]
+                infos = list({info.key: info for info in found}.values())
             total = sum(info.version + 2 for info in infos)
             with _writing(output) as write, progress("Exporting", total, quiet=as_json) as advance:
                 for info in infos:
@@ -76,29 +85,35 @@ def export_command(
 
 @contextmanager
 def _writing(output: str) -> Iterator[Callable[[str], object]]:
-    """Writes lines to stdout, or to a file that is there once all of them are."""
+    """Writes lines to stdout, a pipe or a device, or to a file that is there once all of them are."""
     if output == "-":
         stream = sys.stdout.buffer
         yield lambda line: stream.write(line.encode() + b"\n")
         stream.flush()
         return
-    path = Path(output)
+    path = Path(os.path.realpath(output))  # a link stays one
+    aside = ""
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        if os.path.exists(output) and not os.path.isfile(output):
+            handle = os.open(output, os.O_WRONLY)
+        else:
+            handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
         raise Fault(f"{output!r} can't be written: {error.strerror}") from error
     try:
         with os.fdopen(handle, "wb") as file:
             yield lambda line: file.write(line.encode() + b"\n")
-        os.replace(name, path)
+        if aside:
+            os.replace(aside, path)
     except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
+        if aside:
+            with suppress(OSError):
+                os.unlink(aside)
         raise
 
 
 @click.command("import")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
 @click.option(
     "--if-exists", type=click.Choice(["error", "skip", "copy"]), default="error", show_default=True,
     help="What to do about a session that is there already; copy gives it a new id.",
@@ -115,44 +130,53 @@ def import_command(
     """
     sizes: dict[str, int | None] = {}
     for name in files:
-        if name != "-" and not Path(name).is_file():
+        if name != "-" and (not Path(name).exists() or Path(name).is_dir()):
             raise Fault(f"there is no file {name!r}")
-        sizes[name] = Path(name).stat().st_size if name != "-" else None
+        sizes[name] = Path(name).stat().st_size if Path(name).is_file() else None
+    count = 0
+    at = ""
 
-    async def work() -> int:
-        count = 0
+    async def work() -> None:
+        nonlocal at, count
         async with opened(db, create=True) as stores:
             for name, size in sizes.items():
-                with (
-                    progress(f"Importing {name}", size, unit="bytes", quiet=as_json) as advance,
-                    _reading(name) as file,
-                ):
-                    async for info in import_sessions(
-                        _counted(file, advance),
-                        sessions=stores.sessions,
-                        artifacts=stores.artifacts,
-                        if_exists=if_exists,
-                    ):
-                        count += 1
-                        if as_json:
-                            click.echo(json.dumps(as_object(info), ensure_ascii=False))
-        return count
+                at = f"{name}: " if name != "-" else ""
+                with progress(f"Importing {name}", size, unit="bytes", quiet=as_json) as advance:
+                    async with aclosing(_lines(name, advance)) as lines:
+                        async for info in import_sessions(
+                            lines, sessions=stores.sessions, artifacts=stores.artifacts, if_exists=if_exists
+                        ):
+                            count += 1
+                            if as_json:
+                                click.echo(json.dumps(as_object(info), ensure_ascii=False))
 
-    count = run_async(work, debug=debug)
+    try:
+        run_async(work, debug=debug)
+    except Failure as failure:
+        hint = ": try --if-exists skip, or copy" if isinstance(failure.__cause__, SessionExists) else ""
+        raise Failure(f"{at}{failure.message}{hint}; {plural(count, 'session')} imported") from failure
+    except KeyboardInterrupt:
+        click.echo(f"{plural(count, 'session')} imported; --if-exists skip goes on from there", err=True)
+        raise
     if not as_json:
         click.echo(f"{plural(count, 'session')} imported", err=True)
 
 
-@contextmanager
-def _reading(name: str) -> Iterator[BinaryIO]:
-    if name == "-":
-        yield sys.stdin.buffer
-    else:
-        with Path(name).open("rb") as file:
-            yield file
-
-
-def _counted(file: BinaryIO, advance: Advance) -> Iterator[bytes]:
-    for line in file:
-        advance(len(line))
-        yield line
+async def _lines(name: str, advance: Advance) -> AsyncGenerator[bytes]:
+    """The lines of a file. Ctrl-C is heard also while a pipe or a terminal has none."""
+    parts: list[bytes] = []
+    with FileIO(sys.stdin.fileno(), closefd=False) if name == "-" else FileIO(name) as file:
+        while True:
+            if sys.platform != "win32":
+                with suppress(PermissionError):  # of a file, which never keeps one waiting
+                    await anyio.wait_readable(file)
+            chunk = file.read(_CHUNK)
+            if not chunk:
+                break
+            advance(len(chunk))
+            first, *more = chunk.split(b"\n")
+            parts.append(first)
+            for line in more:
+                yield b"".join(parts)
+                parts = [line]
+    yield b"".join(parts)

@@ -91,7 +91,13 @@ def _topics(analyses: Sequence[Analysis], top: int) -> Iterator[str]:
     if any(each.keywords for each in analyses):
         best = [key for key, _ in counts.most_common() if key not in names][:top]
         rows = [f"- **{_cell(forms[key])}**: {counts[key]:,} × in {_numbers(places[key])}" for key in best]
-        yield "\n".join(["## Keywords beside the names\n", "Counted where they lead.\n", *(rows or ["None found."])])
+        yield "\n".join(
+            [
+                "## Keywords beside the names\n",
+                "Each is counted in the sections that it is a keyword of.\n",
+                *(rows or ["None found."]),
+            ]
+        )
 
 
 def _in_short(analyses: Sequence[Analysis]) -> Iterator[str]:

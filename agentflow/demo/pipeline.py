@@ -35,7 +35,7 @@ from agentflow.models.base import Message, Model
 
 TEXT = Path(__file__).with_name("text.txt")
 """The text that comes with it: "Alice's Adventures in Wonderland"."""
-NOTE = "No model is asked: the analysts are local code that selects and counts what the text says."
+NOTE = "No model is asked: the analysts are local code, made for English, that selects and counts."
 """For people, so that nobody takes the findings for a model's."""
 
 _READ: dict[str, Callable[[dict[str, Any]], Finding]] = {

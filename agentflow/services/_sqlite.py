@@ -63,6 +63,7 @@ class SQLiteDriver(Driver):
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA cache_size = -16000")  # KiB
             connection.execute("PRAGMA journal_size_limit = 67108864")
+            connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages: a slow disk is waited for less often
         else:
             connection.execute("PRAGMA query_only = ON")
         return connection

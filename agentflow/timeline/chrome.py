@@ -58,7 +58,7 @@ def _turn(turn: Turn, process: int, thread: int, zero: float) -> Iterator[dict[s
 
     if turn.queued:
         yield piece("queued", "queue", turn.began - turn.queued, turn.began)
-    args = record(turn, zero, marks=False)
+    args = record(turn, lambda time: time - zero, marks=False)
     colour = {"error": "terrible", "timeout": "terrible", "cancelled": "bad"}.get(turn.status)
     yield piece(turn.name, "agent", turn.began, turn.ended, args=args, **({"cname": colour} if colour else {}))
     for before, after in zip(turn.attempts, turn.attempts[1:], strict=False):

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from agentflow.content import ToolCall, ToolResult
@@ -20,7 +21,7 @@ from agentflow.events import (
     SynthesisComplete,
     Usage,
 )
-from agentflow.timeline.words import decision, said
+from agentflow.timeline.words import decision, one_line, said
 
 _GAP = 0.05
 """Share of the wall time from which an agent's own work, between its children's, has a place on the critical path."""
@@ -175,7 +176,7 @@ class Timeline:
     Attributes:
         id: The run's.
         asked: What the user said.
-        root: The root agent's turn; `None` before it began.
+        roots: The root agent's turns: one, and one more for each time that the run went on after a pause.
         turns: All turns, in the order in which they began.
         events: How many events there were.
         began: Time of the first event; `now` that of the latest.
@@ -185,7 +186,7 @@ class Timeline:
     def __init__(self, *, words: int = 0) -> None:
         self.id = ""
         self.asked = ""
-        self.root: Turn | None = None
+        self.roots: list[Turn] = []
         self.turns: list[Turn] = []
         self.events = 0
         self.began = 0.0
@@ -232,16 +233,24 @@ class Timeline:
         self._open.clear()
 
     @property
+    def root(self) -> Turn | None:
+        """The root agent's latest turn; `None` before it began."""
+        return self.roots[-1] if self.roots else None
+
+    @property
     def status(self) -> str:
         """How the run ended; empty when it hasn't, or was cut short."""
-        return self.root.status if self.root is not None else ""
+        return self.roots[-1].status if self.roots else ""
 
     @property
     def wall(self) -> float:
-        """Seconds from the root's start to its end, or to the last event if there was none."""
-        if self.root is None:
-            return 0.0
-        return max(0.0, (self.root.ended if self.root.status else self.now) - self.root.began)
+        """Seconds from the root's start to its end, or to the last event if there was none; pauses don't count."""
+        return sum(max(0.0, (root.ended if root.status else self.now) - root.began) for root in self.roots)
+
+    @property
+    def pauses(self) -> list[tuple[float, float]]:
+        """When the run waited for answers, as (from, to), in order."""
+        return [(before.ended, after.began) for before, after in pairwise(self.roots)]
 
     @property
     def speedup(self) -> float:
@@ -259,7 +268,13 @@ class Timeline:
 
     def outcomes(self) -> Counter[str]:
         """How many branches ended in each way; `unfinished` for those that didn't."""
-        ends = Counter(turn.status or "unfinished" for turn in self.turns if turn.forked)
+        turns = [turn for turn in self.turns if turn.forked]
+        latest = {(turn.path, turn.branch): turn for turn in turns}
+        ends = Counter(
+            turn.status or "unfinished"
+            for turn in turns
+            if turn.status != "paused" or latest[turn.path, turn.branch] is turn  # else it went on
+        )
         skipped = sum(len(turn.skipped) for turn in self.turns)
         return ends + Counter(skipped=skipped)
 
@@ -278,10 +293,8 @@ class Timeline:
     def critical_turns(self) -> list[tuple[Turn, float]]:
         """The same turn by turn, with the seconds of each that nothing else accounts for."""
         self.close()
-        if self.root is None:
-            return []
         steps: list[tuple[Turn, float]] = []
-        stack = [_Walk(self.root)]
+        stack = [_Walk(root) for root in self.roots]
         while stack:
             walk = stack[-1]
             child = walk.before()
@@ -318,8 +331,8 @@ class Timeline:
             if not parent._running:
                 parent._since = parent._until = event.timestamp
             parent._running += 1
-        elif self.root is None:
-            self.root = turn
+        elif not above or not self.roots:
+            self.roots.append(turn)
         turn.ended = event.timestamp
         self.turns.append(turn)
         self._open[event.path, event.branch] = turn
@@ -334,7 +347,7 @@ class Timeline:
         turn.error, turn.reason = record.error, record.reason or turn.reason
         turn.tries = max(turn.tries, record.attempts)
         self._paid(turn, event)
-        self._end(turn, ended, record.outcome)
+        self._end(turn, ended, one_line(record.outcome))
 
     def _end(self, turn: Turn, now: float, status: str) -> None:
         turn.last, turn.ended, turn.status = self._place, max(now, turn.began), status

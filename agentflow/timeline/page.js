@@ -46,6 +46,7 @@ function choose(index) {
   document.title = `${run.name} · ${state(run)} · ${time(run.wall)}`;
   const facts = [["time", time(run.wall)], ["work", time(run.work)], ["speed-up", `${run.speedup.toFixed(1)} ×`],
     ["turns", run.turns.toLocaleString("en")], ["events", run.events.toLocaleString("en")]];
+  if (run.pauses.length) facts.splice(1, 0, ["paused", time(run.pauses.reduce((all, [, seconds]) => all + seconds, 0))]);
   if (run.tokens) facts.push(["tokens", run.tokens.toLocaleString("en")]);
   if (run.cost) facts.push(["cost", `$${run.cost.toPrecision(2)}`]);
   $("facts").replaceChildren(...facts.map(([name, value]) => {
@@ -54,6 +55,7 @@ function choose(index) {
     return box;
   }));
   $("outcomes").replaceChildren(...Object.entries(run.outcomes).flatMap(([name, count]) => [make("i", "", name), `${count.toLocaleString("en")} ${name}`]));
+  $("paused").hidden = !run.pauses.length;
   $("error").disabled = !run.rows.some(failed);
   $("find").value = "";
   find();
@@ -107,11 +109,13 @@ function paint() {
   const first = Math.max(0, Math.floor(top / ROW)), last = Math.min(rows.length, Math.ceil((top + height) / ROW));
   $("labels").style.width = `${names}px`;
   $("split").style.left = `${names}px`;
-  label(first, last, top);
+  label(first, last, top, names);
   const [to, room, tall] = pen($("bars"));
   const [step, ticks] = steps(room), x = at => (at - view.from) / (view.to - view.from) * room;
   to.fillStyle = css.grid;
   for (const tick of ticks) to.fillRect(Math.round(x(tick)), 0, 1, tall);
+  to.fillStyle = css.paused;
+  for (const [at] of run.pauses) for (let y = 0; y < tall; y += 4) to.fillRect(Math.round(x(at)) - 1, y, 2, 1.5);
   for (let place = first; place < last; place++) bar(to, rows[place], place * ROW - top, x, room);
   const [ruler, wide] = pen($("axis"));
   ruler.font = "11px system-ui, sans-serif";
@@ -124,12 +128,12 @@ function paint() {
   }
   overview();
 }
-function label(first, last, top) {
+function label(first, last, top, names) {
   const shown = [];
   for (let place = first; place < last; place++) {
     const row = rows[place], line = make("div", "", `row ${state(row)}`);
     line.style.transform = `translateY(${place * ROW - top}px)`;
-    line.style.paddingLeft = `${10 + row.depth * 14}px`;
+    line.style.paddingLeft = `${10 + Math.max(0, Math.min(row.depth * 14, names - 180))}px`; // a name is worth more
     line.id = `row${row.place}`;
     line.setAttribute("role", "treeitem");
     line.setAttribute("aria-level", row.depth + 1);
@@ -261,7 +265,7 @@ function pick(turn, {scroll = true} = {}) {
 }
 const target = (row, turn = row.turns[row.turns.length - 1]) => ({row, turn});
 function step(by) {
-  const at = picked ? clamp(picked.row.at + by, 0, rows.length - 1) : by > 0 ? 0 : rows.length - 1;
+  const at = clamp((picked ? picked.row.at : by > 0 ? -1 : rows.length) + by, 0, rows.length - 1);
   if (rows[at]) pick(target(rows[at]));
 }
 function other(by) {

@@ -9,7 +9,7 @@ from typing import Any
 
 from agentflow.timeline.model import Timeline
 from agentflow.timeline.records import record
-from agentflow.timeline.rows import pieces, rows
+from agentflow.timeline.rows import Axis, pieces, rows
 from agentflow.timeline.words import clean, duration
 
 _STEPS = 1_000
@@ -31,7 +31,7 @@ def to_html(timelines: Sequence[Timeline]) -> str:
     name = last.root.name if last.root is not None else "run"
     title = f"{name} · {last.status or 'unfinished'} · {duration(last.wall)}"
     parts = {
-        "TITLE": html.escape(title),
+        "TITLE": html.escape(clean(title)),
         "STYLE": _file("page.css"),
         "DATA": data.replace("<", "\\u003c"),  # nothing in it may end its element
         "SCRIPT": _file("page.js"),
@@ -46,8 +46,7 @@ def _file(name: str) -> str:
 
 def _run(timeline: Timeline) -> dict[str, Any]:
     table = rows(timeline)
-    zero = min((turn.began - turn.queued for turn in timeline.turns), default=timeline.began)
-    end = max((turn.ended for turn in timeline.turns), default=timeline.now)
+    axis = Axis(timeline)
     critical = {id(turn) for turn, _ in timeline.critical_turns()}
     usage = timeline.usage
     return {
@@ -55,7 +54,8 @@ def _run(timeline: Timeline) -> dict[str, Any]:
         "name": timeline.root.name if timeline.root is not None else "run",
         "asked": clean(timeline.asked)[:2_000],
         "status": timeline.status,
-        "end": max(round(end - zero, 6), 1e-6),
+        "end": max(round(axis.seconds, 6), 1e-6),
+        "pauses": [(round(at, 6), round(seconds, 6)) for at, seconds in axis.pauses],
         "wall": timeline.wall,
         "work": timeline.work,
         "speedup": timeline.speedup,
@@ -64,7 +64,7 @@ def _run(timeline: Timeline) -> dict[str, Any]:
         "tokens": usage.total_tokens,
         "cost": usage.cost,
         "outcomes": dict(timeline.outcomes()),
-        "load": _load(timeline, zero, end),
+        "load": _load(timeline, axis),
         "rows": [
             {
                 "label": clean(row.label),
@@ -73,8 +73,8 @@ def _run(timeline: Timeline) -> dict[str, Any]:
                 "seconds": round(row.seconds, 6),
                 "note": ", ".join(row.notes()),
                 "turns": [
-                    record(turn, zero)
-                    | {"pieces": [(kind, round(a - zero, 6), round(b - zero, 6)) for kind, a, b in pieces(turn)]}
+                    record(turn, axis.at)
+                    | {"pieces": [(kind, round(axis.at(a), 6), round(axis.at(b), 6)) for kind, a, b in pieces(turn)]}
                     | ({"critical": True} if id(turn) in critical else {})
                     for turn in row.turns
                 ],
@@ -84,19 +84,19 @@ def _run(timeline: Timeline) -> dict[str, Any]:
     }
 
 
-def _load(timeline: Timeline, zero: float, end: float) -> list[tuple[float, int]]:
+def _load(timeline: Timeline, axis: Axis) -> list[tuple[float, int]]:
     """How many agents are at work themselves, as steps: (from when on, how many at most until the next)."""
     starts, ends = [], []
     for turn in timeline.turns:
         for kind, began, ended in pieces(turn):
             if kind in ("own", "failed"):
-                starts.append((round(began, 6), 1))
-                ends.append((round(max(ended, began), 6), -1))
-    width = max(end - zero, 1e-6) / _STEPS
+                starts.append((round(axis.at(began), 6), 1))
+                ends.append((round(axis.at(max(ended, began)), 6), -1))
+    width = axis.seconds / _STEPS
     steps: list[tuple[float, int]] = []
     count = place = most = 0
     for time, change in merge(sorted(starts), sorted(ends), key=lambda step: step):
-        now = int((time - zero) / width)
+        now = int(time / width)
         if now != place:
             steps.append((round(place * width, 6), most))
             if now > place + 1:

@@ -1,7 +1,7 @@
 """A turn as a JSON object: a line of JSON Lines, or what the page draws."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from agentflow.content import to_wire
@@ -22,17 +22,18 @@ def to_jsonl(timelines: Iterable[Timeline]) -> Iterator[str]:
             line: dict[str, Any] = {"run": timeline.id, "turn": place}
             if turn.parent is not None:
                 line["parent"] = places[id(turn.parent)]
-            line |= record(turn, 0.0)
+            line |= record(turn, lambda time: time)
+            line["status"] = turn.status or "unfinished"
             if id(turn) in critical:
                 line["critical"] = True
             yield json.dumps(line, ensure_ascii=False)
 
 
-def record(turn: Turn, zero: float, *, marks: bool = True) -> dict[str, Any]:
-    """One turn, its times counted from `zero`."""
+def record(turn: Turn, place: Callable[[float], float], *, marks: bool = True) -> dict[str, Any]:
+    """One turn; `place` says where its moments are."""
 
     def at(time: float) -> float:
-        return round(time - zero, 6)
+        return round(place(time), 6)
 
     fields: dict[str, Any] = {
         "name": turn.name,

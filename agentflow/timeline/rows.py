@@ -1,5 +1,6 @@
 """The rows of a timeline's pictures: one for each agent on each branch, below the agent that runs it."""
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -43,7 +44,10 @@ class Row:
             notes.append(f"{tries - len(turns)} retried" if len(turns) > 1 else f"attempt {tries}")
         failed = next((turn for turn in reversed(turns) if turn.error is not None), None)
         if failed is not None and failed.error is not None:
-            notes.append(one_line(f"{failed.error.type}: {failed.error.message}".removesuffix(": ")))
+            kind, message = failed.error.type, failed.error.message
+            if failed.status == "timeout":  # the row says what and who
+                kind, message = "", message.removeprefix(f"agent {failed.path!r} was ")
+            notes.append(one_line(": ".join(filter(None, (kind, message)))))
         elif turns and turns[-1].reason:
             notes.append(one_line(turns[-1].reason))
         if turns and turns[-1].decision:
@@ -95,6 +99,35 @@ def _flat(roots: list[Row]) -> Iterator[Row]:
         row = stack.pop()
         yield row
         stack.extend(reversed(row.children))
+
+
+class Axis:
+    """Where moments of a run stand in a picture: its first is at 0, and pauses take no room.
+
+    Attributes:
+        seconds: How long it is; never 0.
+        pauses: The pauses: (where, how long), in seconds.
+    """
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._start = min((turn.began - turn.queued for turn in timeline.turns), default=timeline.began)
+        self._times: list[float] = []
+        self._gone = [0.0]
+        self.pauses: list[tuple[float, float]] = []
+        for began, ended in timeline.pauses:
+            self.pauses.append((self.at(began), ended - began))
+            self._times.append(ended)
+            self._gone.append(self._gone[-1] + ended - began)
+        self.seconds = max(self.at(max((turn.ended for turn in timeline.turns), default=timeline.now)), 1e-6)
+
+    def at(self, time: float) -> float:
+        """Seconds from the left edge to a moment that is in no pause."""
+        return time - self._start - self._gone[bisect_right(self._times, time)]
+
+    @property
+    def paused(self) -> str:
+        """For people, how long it waited for answers in all; empty if it never did."""
+        return f"{duration(self._gone[-1])} paused" if self.pauses else ""
 
 
 def ticks(seconds: float, most: int) -> list[float]:

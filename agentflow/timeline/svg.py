@@ -1,10 +1,11 @@
 """A run as one SVG picture, light and dark, for a page or a report."""
 
+from collections.abc import Sequence
 from html import escape
 
 from agentflow.timeline.model import Timeline, Turn
-from agentflow.timeline.rows import Row, moment, pieces, rows, ticks
-from agentflow.timeline.text import columns, cut
+from agentflow.timeline.rows import Axis, Row, moment, pieces, rows, ticks
+from agentflow.timeline.text import LETTERS, columns, cut
 from agentflow.timeline.words import clean, duration, plural
 
 _ROW = 24
@@ -20,10 +21,12 @@ text { font: 12px system-ui, -apple-system, "Segoe UI", "Noto Sans", sans-serif;
 .skipped { fill: #9aa2ad } .unfinished { fill: #1c7ed6 } .paused { fill: #7950f2 } .children { opacity: .6 }
 .queue { fill: url(#hatch); stroke: #9aa2ad } .hatch { stroke: #9aa2ad; opacity: .6 }
 .retry { stroke: #d9930d; stroke-width: 2; stroke-dasharray: 4 3 } .call { fill: #3b5bdb }
+.pause { stroke: #7950f2; stroke-width: 2; stroke-dasharray: 1 3 }
 @media (prefers-color-scheme: dark) {
   text { fill: #e6e9ee } .soft { fill: #949daa } .back { fill: #14171c } .grid { stroke: #2a3038 }
   .ok { fill: #43b98c } .error, .failed { fill: #f0608f } .timeout { fill: #ff8a4c } .cancelled { fill: #e8b04a }
   .unfinished { fill: #5cadf2 } .paused { fill: #b197fc } .call { fill: #91a7ff }
+  .pause { stroke: #b197fc }
 }
 """
 _DEFINITIONS = """<defs>
@@ -44,36 +47,40 @@ def to_svg(timeline: Timeline, *, width: int = 960) -> str:
     table = rows(timeline)
     labels = [clean(row.label) for row in table]
     room = [22 + 14 * row.depth + columns(label) * _CHAR for row, label in zip(table, labels, strict=True)]
-    names = min(max(room, default=0) + 72, width * 0.38)
-    start = min((turn.began - turn.queued for turn in timeline.turns), default=0.0)
-    end = max((turn.ended for turn in timeline.turns), default=1.0)
+    widest = max(room, default=0) + 72
+    names = min(widest, width * 0.38)
+    deepest = names - 84 - LETTERS * _CHAR if names < widest else names
     notes = [", ".join(row.notes()) for row in table]
     tail = min(max((columns(note) * 5.9 + 14 for note in notes if note), default=14), width * 0.22)
-    scale = _Scale(names + 10, width - tail, start, max(end, start + 1e-6))
-    height = _TOP + _ROW * len(table) + 40
+    scale = _Scale(names + 10, width - tail, Axis(timeline))
+    bottom = _TOP + _ROW * len(table)
+    legend, height = _legend(timeline, table, bottom + 24, width)
     size, alt = f'width="{width}" height="{height}"', escape(_summary(timeline), quote=True)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {width} {height}" role="img" aria-label="{alt}">',
         f"<style>{_STYLE}</style>",
         _DEFINITIONS,
         f'<rect class="back" width="{width}" height="{height}" rx="8"/>',
-        *_heading(timeline, width),
-        *_grid(scale, height),
+        *_heading(timeline, scale.axis, width),
+        *_grid(scale, bottom, width),
     ]
     for place, (row, label, note) in enumerate(zip(table, labels, notes, strict=True)):
-        parts += _row(row, label, note, _TOP + _ROW * place, scale, names, tail)
-    parts += _legend(timeline, height - 16)
-    return "\n".join([*parts, "</svg>", ""])
+        indent = 18 + min(14 * row.depth, deepest)
+        parts += _row(row, label, note, _TOP + _ROW * place, scale, indent, names, tail)
+    return "\n".join([*parts, *legend, "</svg>", ""])
 
 
 class _Scale:
     """Where a moment is."""
 
-    def __init__(self, left: float, right: float, start: float, end: float) -> None:
-        self.left, self.right, self.start, self.end = left, right, start, end
+    def __init__(self, left: float, right: float, axis: Axis) -> None:
+        self.left, self.right, self.axis = left, right, axis
 
     def x(self, time: float) -> float:
-        return self.left + (time - self.start) / (self.end - self.start) * (self.right - self.left)
+        return self.along(self.axis.at(time))
+
+    def along(self, seconds: float) -> float:
+        return self.left + seconds / self.axis.seconds * (self.right - self.left)
 
 
 def _summary(timeline: Timeline) -> str:
@@ -81,36 +88,45 @@ def _summary(timeline: Timeline) -> str:
     return f"{name}: {timeline.status or 'unfinished'} after {duration(timeline.wall)}"
 
 
-def _heading(timeline: Timeline, width: int) -> list[str]:
+def _heading(timeline: Timeline, axis: Axis, width: int) -> list[str]:
     status = timeline.status or "unfinished"
     facts = [duration(timeline.wall), f"{timeline.speedup:.1f} × speed-up", plural(len(timeline.turns), "turn")]
     if timeline.usage.total_tokens:
         facts.append(plural(timeline.usage.total_tokens, "token"))
+    if axis.paused:
+        facts.insert(1, axis.paused)
+    told = " · ".join(facts)
     name = clean(timeline.root.name) if timeline.root is not None else "run"
+    name = cut(name, max(8, min(columns(name), int((width - 60 - columns(f"{told}{status}") * 6.4) / 9.5)))).rstrip()
     asked = cut(" ".join(clean(timeline.asked).split()), int((width - 40) / 6.4)).rstrip()
+    ended = f'<tspan class="{escape(status)}">{escape(status)}</tspan>'
     return [
-        f'<text class="title" x="18" y="31">{escape(name)} <tspan class="{status}">{status}</tspan></text>',
-        f'<text class="soft" x="{width - 18}" y="31" text-anchor="end">{" · ".join(facts)}</text>',
+        f'<text class="title" x="18" y="31">{escape(name)} {ended}</text>',
+        f'<text class="soft" x="{width - 18}" y="31" text-anchor="end">{told}</text>',
         f'<text class="soft" x="18" y="51">{escape(asked)}</text>',
     ]
 
 
-def _grid(scale: _Scale, height: int) -> list[str]:
+def _grid(scale: _Scale, bottom: int, width: int) -> list[str]:
     lines = []
-    for tick in ticks(scale.end - scale.start, max(2, int((scale.right - scale.left) / 80))):
-        x = scale.x(scale.start + tick)
-        lines.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 8}" y2="{height - 36}"/>')
-        lines.append(f'<text class="soft small" x="{x:.1f}" y="{_TOP - 14}">{moment(tick)}</text>')
+    ys = f'y1="{_TOP - 8}" y2="{bottom + 4}"'
+    for tick in ticks(scale.axis.seconds, max(2, int((scale.right - scale.left) / 80))):
+        x, name = scale.along(tick), moment(tick)
+        lines.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" {ys}/>')
+        if x + len(name) * 6.2 < width:
+            lines.append(f'<text class="soft small" x="{x:.1f}" y="{_TOP - 14}">{name}</text>')
+    for at, seconds in scale.axis.pauses:
+        line = f'<line class="pause" x1="{scale.along(at):.1f}" x2="{scale.along(at):.1f}" {ys}/>'
+        lines.append(f"<g><title>paused for {duration(seconds)}</title>{line}</g>")
     return lines
 
 
-def _row(row: Row, label: str, note: str, y: int, scale: _Scale, names: float, tail: float) -> list[str]:
-    indent = 18 + 14 * row.depth
+def _row(row: Row, label: str, note: str, y: int, scale: _Scale, indent: float, names: float, tail: float) -> list[str]:
     shown = cut(label, max(4, int((names - indent - 62) / _CHAR))).rstrip()
     style = "top" if row.depth == 0 else "soft" if not row.turns else ""
     parts = [
-        f'<circle class="{row.status}" cx="{indent + 4}" cy="{y + 12}" r="4"/>',
-        f'<text class="{style}" x="{indent + 14}" y="{y + 16}">{escape(shown)}</text>',
+        f'<circle class="{escape(row.status)}" cx="{indent + 4:g}" cy="{y + 12}" r="4"/>',
+        f'<text class="{style}" x="{indent + 14:g}" y="{y + 16}">{escape(shown)}</text>',
     ]
     if row.turns:
         took = duration(row.seconds)
@@ -132,7 +148,7 @@ def _facts(row: Row, turn: Turn) -> str:
 
 def _bars(turn: Turn, y: int, scale: _Scale) -> list[str]:
     bars = []
-    status = turn.status or "unfinished"
+    status = escape(turn.status or "unfinished")
     for kind, began, ended in pieces(turn):
         x = scale.x(began)
         width = scale.x(ended) - x
@@ -154,7 +170,8 @@ def _bars(turn: Turn, y: int, scale: _Scale) -> list[str]:
     return bars
 
 
-def _legend(timeline: Timeline, y: int) -> list[str]:
+def _legend(timeline: Timeline, table: Sequence[Row], y: int, width: int) -> tuple[list[str], int]:
+    """What the picture is drawn with, and how it ended where that isn't `ok`; and the height with it."""
     there = {kind for turn in timeline.turns for kind, _, _ in pieces(turn)}
     names = {
         "own": ("at work", '<rect class="ok" x="{x}" y="{bar}" width="22" height="10" rx="3"/>'),
@@ -163,13 +180,20 @@ def _legend(timeline: Timeline, y: int) -> list[str]:
         "queue": ("queued", '<rect class="queue" x="{x}" y="{bar}" width="22" height="10" rx="3"/>'),
         "failed": ("a failed attempt", '<rect class="failed" x="{x}" y="{bar}" width="22" height="10" rx="3"/>'),
         "retry": ("before a retry", '<line class="retry" x1="{x}" x2="{end}" y1="{middle}" y2="{middle}"/>'),
+        "pause": ("paused for an answer", '<line class="pause" x1="{mid}" x2="{mid}" y1="{top}" y2="{y}"/>'),
     }
-    there |= {"tool" for turn in timeline.turns if turn.calls}
+    there |= {"tool" for turn in timeline.turns if turn.calls} | {"pause" for _ in timeline.pauses}
+    shown = [names[kind] for kind in names if kind in there]
+    ended = dict.fromkeys(row.status for row in table if row.status != "ok")
+    shown += [(status, '<circle class="{name}" cx="{mid}" cy="{middle}" r="4"/>') for status in ended]
     parts = []
     x = 18
-    for kind, (name, drawing) in names.items():
-        if kind in there:
-            parts.append(drawing.format(x=x, end=x + 22, bar=y - 9, line=y - 5.5, middle=y - 4))
-            parts.append(f'<text class="soft small" x="{x + 28}" y="{y}">{name}</text>')
-            x += 44 + int(len(name) * 6.2)
-    return parts
+    for name, drawing in shown:
+        taken = 44 + int(len(name) * 6.2)
+        if x + taken > width and x > 18:
+            x, y = 18, y + 20
+        places = {"x": x, "mid": x + 11, "end": x + 22, "y": y, "top": y - 11, "bar": y - 9, "line": y - 5.5}
+        parts.append(drawing.format(**places, middle=y - 4, name=escape(name)))
+        parts.append(f'<text class="soft small" x="{x + 28}" y="{y}">{escape(name)}</text>')
+        x += taken
+    return parts, y + 16

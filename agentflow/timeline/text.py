@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from unicodedata import combining, east_asian_width
 
 from agentflow.timeline.model import Timeline
-from agentflow.timeline.rows import Row, moment, pieces, rows, ticks
+from agentflow.timeline.rows import Axis, Row, moment, pieces, rows, ticks
 from agentflow.timeline.words import clean, duration, plural
 
 Words = list[tuple[str, str]]
@@ -28,8 +28,11 @@ _LINES = {
     "queue": ("·", "."),
 }
 _RANK = {"": 0, "queue": 1, "children": 2, "retry": 3, "failed": 4, "own": 5, "tool": 6}
-_PLAIN = str.maketrans({"·": "-", "…": "~"})
+_PAUSE = "‖"
+_PLAIN = str.maketrans({"·": "-", "…": "~", _PAUSE: "|"})
 _TIME = 9
+LETTERS = 8
+"""Columns of a name that are worth more than its indentation."""
 _LEAST, _WANTED = 16, 32
 """Columns that bars need to say anything, and those that they get before notes get more."""
 
@@ -56,12 +59,18 @@ def gantt_rows(timeline: Timeline, *, width: int = 100, ascii: bool = False) -> 
 
 def _rows(timeline: Timeline, width: int, ascii: bool) -> list[Words]:  # noqa: A002
     table = rows(timeline)
-    lines: list[Words] = [_headline(timeline, width)]
+    axis = Axis(timeline)
+    lines: list[Words] = [_headline(timeline, axis, width)]
     if not table:
         return lines
     labels = [label_of(row) for row in table]
     notes = [", ".join(row.notes()) for row in table]
-    names = min(max(map(columns, labels)), max(8, width * 3 // 10))
+    widest = max(map(columns, labels))
+    names = min(widest, max(8, width * 3 // 10))
+    if names < widest:
+        most = max(0, names - LETTERS)
+        step = 2 if 2 * max(row.depth for row in table) <= most else 1
+        labels = [label_of(row, step, most) for row in table]
     states = max(max(len(row.status) for row in table), 2)
     tail = 2 + states + (2 + max(map(columns, notes)) if any(notes) else 0)
     tail = max(2 + states, min(tail, width // 3 if width >= 100 else width - names - _TIME - _WANTED))
@@ -69,12 +78,11 @@ def _rows(timeline: Timeline, width: int, ascii: bool) -> list[Words]:  # noqa: 
     if bars < _LEAST:  # a narrow terminal: bars are what it is about
         tail = 2 + states if width - names - 1 - _TIME - 2 - states >= _LEAST else 0
         bars = max(_LEAST, width - names - 1 - _TIME - tail)
-    start, end = _span(timeline)
-    lines.append([(" " * (names + 1), ""), (_axis(end - start, bars), "dim")])
+    lines.append([(" " * (names + 1), ""), (_ruler(axis, bars), "dim")])
     critical = {id(turn) for turn, _ in timeline.critical_turns()}
     for row, label, note in zip(table, labels, notes, strict=True):
         line: Words = [(cut(label, names) + " ", "bold" if row.depth == 0 else "dim" if not row.turns else "")]
-        line += _bar(row, bars, start, end, ascii)
+        line += _bar(row, bars, axis, ascii)
         on_path = any(id(turn) in critical for turn in row.turns)
         seconds = duration(row.seconds) if row.turns else ""
         line.append((seconds.rjust(_TIME), "bold" if on_path else "dim"))
@@ -82,16 +90,19 @@ def _rows(timeline: Timeline, width: int, ascii: bool) -> list[Words]:  # noqa: 
             line += _end(row.status, note, states, tail)
         lines.append(line)
     lines.append([("", "")])
-    lines += _legend(table, width, ascii)
+    lines += _legend(table, axis, width, ascii)
     return lines
 
 
-def _headline(timeline: Timeline, width: int) -> Words:
+def _headline(timeline: Timeline, axis: Axis, width: int) -> Words:
     status = timeline.status or "unfinished"
     name = clean(timeline.root.name) if timeline.root is not None else "run"
+    name = cut(name, min(columns(name), max(LETTERS, width - columns(status) - 12))).rstrip()
     facts = [duration(timeline.wall), plural(len(timeline.turns), "turn"), plural(timeline.events, "event")]
     if timeline.usage.total_tokens:
         facts.append(plural(timeline.usage.total_tokens, "token"))
+    if axis.paused:
+        facts.insert(1, axis.paused)
     while len(facts) > 1 and columns(f"{name} {status} · " + " · ".join(facts)) > width:
         facts.pop()
     words: Words = [(name, "bold"), (f" {status}", STYLES.get(status, "")), (" · " + " · ".join(facts), "dim")]
@@ -102,22 +113,15 @@ def _headline(timeline: Timeline, width: int) -> Words:
     return words
 
 
-def _span(timeline: Timeline) -> tuple[float, float]:
-    turns = timeline.turns
-    start = min(turn.began for turn in turns)
-    end = max(turn.ended for turn in turns)
-    return start, max(end, start + 1e-6)
-
-
-def _axis(seconds: float, bars: int) -> str:
+def _ruler(axis: Axis, bars: int) -> str:
     line = [" "] * (bars + 12)
-    free = 0
-    for tick in ticks(seconds, max(2, bars // 9)):
-        place = int(tick / seconds * (bars - 1))
+    for at, _ in axis.pauses:
+        line[int(at / axis.seconds * (bars - 1))] = _PAUSE
+    for tick in ticks(axis.seconds, max(2, bars // 9)):
+        place = int(tick / axis.seconds * (bars - 1))
         name = moment(tick)
-        if place >= free and place + len(name) <= bars:
+        if place + len(name) <= bars and not "".join(line[max(0, place - 2) : place + len(name)]).strip():
             line[place : place + len(name)] = name
-            free = place + len(name) + 2
     return "".join(line).rstrip()
 
 
@@ -138,15 +142,15 @@ def _crop(line: Words, width: int) -> Words:
     return cropped
 
 
-def _bar(row: Row, bars: int, start: float, end: float, ascii: bool) -> Words:  # noqa: A002
+def _bar(row: Row, bars: int, axis: Axis, ascii: bool) -> Words:  # noqa: A002
     """What covers most of each column: work, children at work, a wait."""
     cells = [""] * bars
     styles = [""] * bars
-    scale = bars / (end - start)
+    scale = bars / axis.seconds
 
     def draw(began: float, ended: float, kind: str, style: str) -> None:
-        first = min(bars - 1, max(0, int((began - start) * scale)))
-        last = max(first + 1, min(bars, round((ended - start) * scale)))
+        first = min(bars - 1, max(0, int(axis.at(began) * scale)))
+        last = max(first + 1, min(bars, round(axis.at(ended) * scale)))
         for place in range(first, last):
             if _RANK[kind] >= _RANK[cells[place]]:
                 cells[place], styles[place] = kind, style
@@ -169,7 +173,7 @@ def _bar(row: Row, bars: int, start: float, end: float, ascii: bool) -> Words:  
     return words
 
 
-def _legend(table: Sequence[Row], width: int, ascii: bool) -> list[Words]:  # noqa: A002
+def _legend(table: Sequence[Row], axis: Axis, width: int, ascii: bool) -> list[Words]:  # noqa: A002
     names = {
         "own": "at work",
         "children": "its agents at work",
@@ -179,13 +183,21 @@ def _legend(table: Sequence[Row], width: int, ascii: bool) -> list[Words]:  # no
     }
     there = {kind for row in table for turn in row.turns for kind, _, _ in pieces(turn)}
     there |= {"tool" for row in table for turn in row.turns if turn.calls}
-    legend = "   ".join(f"{_LINES[kind][ascii] * 2} {name}" for kind, name in names.items() if kind in there)
-    return [[(cut(legend, width).rstrip(), "dim")]]
+    legend = [f"{_LINES[kind][ascii] * 2} {name}" for kind, name in names.items() if kind in there]
+    if axis.pauses:
+        legend.append(f"{_PAUSE} paused for an answer")
+    lines: list[str] = []
+    for words in legend:
+        if lines and columns(f"{lines[-1]}   {words}") <= width:
+            lines[-1] += f"   {words}"
+        else:
+            lines.append(words)
+    return [[(line, "dim")] for line in lines]
 
 
-def label_of(row: Row) -> str:
-    """Its name, indented."""
-    return "  " * row.depth + clean(row.label)
+def label_of(row: Row, step: int = 2, most: int = 1_000) -> str:
+    """Its name, indented by `step` columns a level, at most by so many."""
+    return " " * min(step * row.depth, most) + clean(row.label)
 
 
 def columns(text: str) -> int:

@@ -2,10 +2,12 @@
 
 import json
 import re
+from collections.abc import Mapping
 from itertools import groupby
 
 from agentflow.content import Blob, Data, FileRef, ToolCall, ToolResult
 from agentflow.events import Event, SynthesisComplete
+from agentflow.questions import ASKING, WAITING
 
 _LONGEST = 2_000
 """Characters shown of a value that isn't text."""
@@ -50,14 +52,25 @@ def _other(part: object) -> str:
     if isinstance(part, Data):
         return short(part.value)
     if isinstance(part, ToolCall):
-        return f"calls {part.name}({short(part.args)})"
+        return f"asks: {_question(part.args)}" if part.name in ASKING else f"calls {part.name}({short(part.args)})"
     if isinstance(part, ToolResult):
+        if part.name in ASKING:
+            return f"answers {short(part.result)}"
+        if part.extra and WAITING in part.extra:
+            return f"{part.name} waits for an answer"
         return f"{part.name} {'failed' if part.is_error else 'answered'}: {short(part.result)}"
     if isinstance(part, Blob):
         return f"[{clean(part.mime_type)}, {len(part.data):,} bytes]"
     if isinstance(part, FileRef):
         return f"[{clean(part.uri)}]"
     return ""
+
+
+def _question(args: Mapping[str, object]) -> str:
+    """The words of a call that is a question to people."""
+    confirmation = args.get("toolConfirmation")
+    words = confirmation.get("hint") if isinstance(confirmation, Mapping) else args.get("message")
+    return short(words or args)
 
 
 def short(value: object, most: int = _LONGEST) -> str:
@@ -68,7 +81,7 @@ def short(value: object, most: int = _LONGEST) -> str:
 
 def decision(record: SynthesisComplete) -> list[str]:
     """How a pattern made one answer of many, fact by fact."""
-    facts = [f"{record.aggregation_strategy} of {plural(record.input_results_count, 'answer')}"]
+    facts = [f"{one_line(record.aggregation_strategy)} of {plural(record.input_results_count, 'answer')}"]
     if record.agreement is not None:
         facts.append(f"agreement {record.agreement:.0%}")
     if record.saved_calls:
@@ -82,8 +95,8 @@ def decision(record: SynthesisComplete) -> list[str]:
 
 def heading(event: Event) -> str:
     """Who said it, and where: branch and author; the author alone on the run's own line."""
-    author = event.author
-    segments = [name for name, _ in groupby(event.segments)]  # a Parallel in a Parallel names itself twice
+    author = one_line(event.author)
+    segments = [one_line(name) for name, _ in groupby(event.segments)]  # a Parallel in a Parallel names itself twice
     if not segments:
         where = author
     else:

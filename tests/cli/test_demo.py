@@ -95,6 +95,10 @@ def test_what_cannot_be_read_is_one_error(call: Call, tmp_path: Path, name: str,
     assert "Traceback" not in result.stderr
 
 
+def test_an_empty_name_is_not_the_working_folder(call: Call) -> None:
+    assert call("demo", "").stderr.endswith("Error: there is no file or folder ''\n")
+
+
 def test_without_the_extra_it_names_it(tmp_path: Path) -> None:
     code = "import sys; sys.modules['vaderSentiment'] = None; from agentflow.__main__ import main; main()"
     done = subprocess.run(

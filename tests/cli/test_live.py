@@ -153,8 +153,21 @@ async def test_what_the_program_prints_stays_above_the_lines() -> None:
         view.note("by the way")
     assert (sys.stdout, sys.stderr) == before
     lines = written(view).splitlines()
-    for whole in ("half and half", "to stderr", "prints: said", "by the way", "unfinished"):
+    for whole in ("half and half", "to stderr", "prints: said", "by the way"):
         assert sum(line.endswith(whole) for line in lines) == 1
+    assert any(line.endswith("unfinished") for line in lines)
+
+
+async def test_half_a_line_can_be_seen_so_a_prompt_can_too() -> None:
+    async def run(ctx: InvocationContext) -> None:
+        print("What is your name? ", end="")
+        await anyio.sleep(1)
+
+    view = LiveView(a_console(width=15), now=trio.current_time)
+    with view:
+        await watch(FunctionAgent("asks", run), view, until=0.5)
+        assert "What is your…\nasks " in written(view)
+    assert "What is your \nname? \n" in written(view)
 
 
 async def test_a_run_that_is_being_cancelled_says_so() -> None:

@@ -35,6 +35,7 @@ def test_where_nobody_can_be_asked_the_run_pauses_and_answers_let_it_go_on(
     file = agent_file(ASKS)
     paused = call("run", file, "go")
     first = waits_for(paused)
+    assert paused.stdout.splitlines()[0] == "editor: asks: Whose is it?"
     assert "editor asks: Whose is it?" in paused.stderr
     found = re.search(r"--session (\S+)", paused.stderr)
     assert found is not None
@@ -55,6 +56,33 @@ def test_where_nobody_can_be_asked_the_run_pauses_and_answers_let_it_go_on(
     assert texts == ["Published for 'Ada, or = so'."]
     again = call("run", file, "--continue", "--answer", f"{second}=yes")
     assert again.exit_code == 2
+
+
+def test_a_tool_that_waits_for_leave_is_told_in_plain_words(
+    call: Callable[..., Result], agent_file: Callable[..., Path]
+) -> None:
+    file = agent_file("""
+        from agentflow.testing import FunctionModel
+
+        def pay(amount: int) -> str:
+            return f"{amount} paid"
+
+        def answer(request):
+            return "Done." if len(request.messages) > 1 else ToolCall("1", "pay", {"amount": 5})
+
+        pays = FunctionTool(pay, require_confirmation=True)
+        clerk = LlmAgent("clerk", model=FunctionModel(answer), tools=[pays])
+    """)
+    paused = call("run", file, "Pay.")
+    assert paused.stdout.splitlines()[:3] == [
+        'clerk: calls pay({"amount": 5})',
+        "clerk: pay waits for an answer",
+        "clerk: asks: Please approve or reject the call of tool 'pay'.",
+    ]
+    assert call("run", file, "--continue", "--answer", f"{waits_for(paused)}=yes").exit_code == 0
+    told = call("show").stdout.splitlines()
+    assert 'user: answers {"confirmed": true}' in told
+    assert "clerk: pay answered: 5 paid" in told
 
 
 @pytest.mark.parametrize(

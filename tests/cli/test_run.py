@@ -152,9 +152,12 @@ def test_a_target_that_is_invalid_utf_8(piped: Piped) -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("one", "Error: ValueError: no luck (in agent 'one')\n"),
-        ("bare", "Error: RuntimeError (in agent 'bare')\n"),
-        ("inside", "Error: KeyError: 'k' (in agent 'outer.branches.inner' on branch 'branches.inner')\n"),
+        ("one", "Error: ValueError: no luck (target.py, line 8, in agent 'one')\n"),
+        ("bare", "Error: RuntimeError (target.py, line 8, in agent 'bare')\n"),
+        (
+            "inside",
+            "Error: KeyError: 'k' (target.py, line 8, in agent 'outer.branches.inner' on branch 'branches.inner')\n",
+        ),
         ("wrong", "Error: agent 'wrong' returned int 3; an agent says something with await ctx.emit(ctx.text(...))\n"),
     ],
 )
@@ -171,9 +174,9 @@ def test_each_failure_of_several_branches_has_a_line(call: Call, agent_file: Wri
     assert result.exit_code == 1
     assert sorted(result.stderr.splitlines()) == sorted(
         [
-            "  - ValueError: a is out of luck (in agent 'pair.a' on branch 'pair.a')",
-            "  - ValueError: b is out of luck (in agent 'pair.b' on branch 'pair.b')",
-            "  - KeyError: 'k' (in agent 'pair.c' on branch 'pair.c')",
+            "  - ValueError: a is out of luck (target.py, line 30, in agent 'pair.a' on branch 'pair.a')",
+            "  - ValueError: b is out of luck (target.py, line 30, in agent 'pair.b' on branch 'pair.b')",
+            "  - KeyError: 'k' (target.py, line 8, in agent 'pair.c' on branch 'pair.c')",
             "Error: 3 branches of 'pair' failed:",
         ]
     )
@@ -190,7 +193,9 @@ def test_failures_that_were_collected_are_in_the_summary_and_the_run_is_fine(cal
 
 def test_debug_adds_the_traceback(call: Call, agent_file: Write) -> None:
     said = call("run", f"{agent_file(FAILS)}:one", "--debug").stderr
-    assert said.startswith("Error: ValueError: no luck (in agent 'one')\n\nTraceback (most recent call last):\n")
+    assert said.startswith(
+        "Error: ValueError: no luck (target.py, line 8, in agent 'one')\n\nTraceback (most recent call last):\n"
+    )
     assert "raise error" in said
 
 
@@ -204,8 +209,8 @@ def test_a_run_out_of_time_says_so(call: Call, agent_file: Write, backend: str) 
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["--timeout", "soon"], "Error: --timeout must be seconds or a string like '5m', not 'soon'"),
-        (["--timeout", "-1"], "--timeout must be seconds"),
+        (["--timeout", "soon"], "Error: --timeout must be seconds above 0, or a time such as 90s or 5m, not 'soon'"),
+        (["--timeout", "0"], "--timeout must be seconds above 0, or a time such as 90s or 5m, not '0'"),
         (["--lookahead", "-1"], "Invalid value for '--lookahead'"),
         (["--backend", "curio"], "Invalid value for '--backend'"),
         (["--user", ""], "a session needs user_id"),
@@ -262,12 +267,51 @@ def test_nothing_that_an_agent_says_steers_the_terminal(call: Call, agent_file: 
     """)
     result = call("run", file)
     assert result.stdout.startswith("rude:\nabc2Jde\nf\n")
-    assert result.stderr == "Error: ValueError: gone (in agent 'rude')\n"
+    assert result.stderr == "Error: ValueError: gone (target.py, line 8, in agent 'rude')\n"
 
 
-def test_an_agent_that_ends_the_program_ends_it(piped: Piped, agent_file: Write) -> None:
+def test_the_place_of_an_error_is_the_last_line_of_ones_own_code(call: Call, agent_file: Write) -> None:
+    agent_file("def parse(text):\n    import json\n    return json.loads(text)\n", name="target_parser.py")
+    file = agent_file("""
+        import target_parser
+
+        @agent
+        async def reads(ctx):
+            target_parser.parse(ctx.user_text)
+    """)
+    said = call("run", file, "no JSON").stderr
+    assert said.startswith("Error: JSONDecodeError: Expecting value")
+    assert said.endswith(" (target_parser.py, line 6, in agent 'reads')\n")
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_an_agent_that_ends_the_program_ends_it(piped: Piped, agent_file: Write, backend: str) -> None:
     file = agent_file("@agent\nasync def ends(ctx):\n    raise SystemExit(7)\n")
-    assert piped("run", file, "--backend", "trio").returncode == 7
+    done = piped("run", file, "--backend", backend)
+    assert (done.returncode, done.stderr) == (7, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("args", [["run", "target.py"], ["run", "target.py", "--json"], ["--help"]])
+def test_a_full_disk_is_one_error(agent_file: Write, tmp_path: Path, args: list[str]) -> None:
+    agent_file(ECHO)
+    command = [sys.executable, "-m", "agentflow", *args]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, cwd=tmp_path, timeout=30, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"Error: ")
+    assert done.stderr.endswith(b"No space left on device\n")
+    assert done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell closes it")
+def test_output_that_was_closed_before_it_began_goes_nowhere(agent_file: Write, tmp_path: Path) -> None:
+    agent_file(ECHO)
+    for options in ("", " --json"):
+        command = f'"{sys.executable}" -m agentflow run target.py hi{options} >&-'
+        done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, cwd=tmp_path, timeout=30, check=False)
+        assert done.returncode == 0
+        assert b"Traceback" not in done.stderr
 
 
 def test_a_reader_that_closes_the_pipe_ends_it_quietly(agent_file: Write) -> None:

@@ -1,6 +1,7 @@
 """The commands for what has been kept: list, show, change, move to another file and back."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,6 +28,9 @@ TEAM = """
 
     root_agent = SequentialAgent("team", [a, ParallelAgent("pair", [a.clone(name="c"), b], on_error="collect")])
 """
+
+
+EVIL = "\x1b]0;gone\x07\x1b[2J"
 
 
 def objects(result: Result) -> list[dict[str, object]]:
@@ -89,6 +93,7 @@ def test_the_list_is_a_table_with_pages(team: Path, call: Call) -> None:
     head, other, first = call("sessions").stdout.splitlines()
     assert head.split() == ["session", "app", "events", "last", "used"]
     assert other.split()[:3] == ["other", "team", "15"]
+    assert other.endswith("  ok  Other?")
     assert first.endswith("One?")
     page = call("sessions", "--limit", 1)
     assert len(page.stdout.splitlines()) == 2
@@ -96,7 +101,43 @@ def test_the_list_is_a_table_with_pages(team: Path, call: Call) -> None:
     rest = call("sessions", "--limit", 1, *page.stderr.removeprefix("More: ").split())
     assert (rest.stdout.splitlines()[1], rest.stderr) == (first.replace("34  ", "34  "), "")
     assert [line["id"] for line in objects(call("sessions", "--find", "OTH", "--json"))] == ["other"]
+    assert [line["asked"] for line in objects(call("sessions", "--find", "oNe", "--json"))] == ["One?"]
+    assert refused(call("sessions", "--find", "Two")) == "there is no session like this"
     assert refused(call("sessions", "--app", "nobody")) == "there is no session like this"
+
+
+def test_the_list_says_how_the_last_run_of_each_session_ended(agent_file: Write, call: Call) -> None:
+    file = agent_file("""
+        @agent
+        async def fails(ctx):
+            raise ValueError("no luck")
+
+        @agent
+        async def asks(ctx):
+            await ctx.request_input("Which colour?")
+    """)
+    assert call("run", f"{file}:fails", "Go.", "--session", "failed").exit_code == 1
+    assert call("run", f"{file}:asks", "Go.", "--session", "waiting").exit_code == 3
+    assert call("sessions", "fork", "failed", "--at", 2, "--id", "cut").exit_code == 0
+    assert call("sessions", "fork", "failed", "--at", 0, "--id", "empty").exit_code == 0
+    ends = {line["id"]: line.get("status") for line in objects(call("sessions", "--json"))}
+    assert ends == {"failed": "error", "waiting": "paused", "cut": "unfinished", "empty": None}
+
+
+@pytest.mark.parametrize("width", [30, 44, 60, 80, 120])
+def test_the_list_fits_a_terminal(agent_file: Write, call: Call, terminal: Callable[..., Terminal], width: int) -> None:
+    file = agent_file("""
+        @agent
+        async def an_agent_with_a_name_that_is_long(ctx):
+            await ctx.emit(ctx.text("hello"))
+    """)
+    for user in ("user", "someone with a name that is long"):
+        assert call("run", file, "Shall we sell umbrellas 🌂 or not?", "--user", user).exit_code == 0
+    here = terminal("sessions", size=(24, width))
+    assert here.finish() == 0
+    lines = [line for line in here.screen if line.strip()]
+    assert len(lines) == 3
+    assert all("Shal" in line and " ok " in line for line in lines[1:])
 
 
 def test_a_session_is_named_by_the_beginning_of_its_id(team: Path, call: Call) -> None:
@@ -129,6 +170,60 @@ def test_show_reads_as_a_talk(team: Path, call: Call) -> None:
     assert events[4].split()[0] == "1"
     assert any("hello 1 [seen]" in line for line in events)
     assert any("team.pair.b  error ValueError: no luck" in line for line in events)
+    session, *lines = call("show", "other", "--events", "--json").stdout.splitlines()
+    assert json.loads(session)["id"] == "other"
+    assert lines == call("replay", "other", "--json").stdout.splitlines()
+
+
+def test_show_says_once_why_many_were_cancelled(agent_file: Write, call: Call) -> None:
+    file = agent_file("""
+        @agent
+        async def quick(ctx):
+            await ctx.emit(ctx.text("first"))
+
+        @agent
+        async def slow(ctx):
+            await anyio.sleep_forever()
+
+        race = ParallelAgent("race", [quick, *(slow.clone(name=f"slow{n}") for n in range(8))], stop_when=1)
+        late = SequentialAgent("late", [ParallelAgent("both", [slow.clone(name="x"), slow.clone(name="y")])])
+    """)
+    assert call("run", f"{file}:race", "Go.").exit_code == 0
+    marked = [line for line in call("show").stdout.splitlines() if line.startswith("■")]
+    assert marked == ["■ race: slow0, slow1, slow2, slow3, slow4 and 3 more cancelled: 1 of 9 succeeded"]
+    assert call("run", f"{file}:late", "Go.", "--timeout", "0.5s").exit_code == 1
+    marked = [line for line in call("show").stdout.splitlines() if line.startswith("■")]
+    assert marked == ["■ late cancelled: the run's time (0.5 s) was up"]
+
+
+def test_show_says_what_was_cut_short(team: Path, call: Call) -> None:
+    """One run of a session at a time: what has no end and came before another isn't going on."""
+    assert call("sessions", "fork", "other", "--at", 6, "--id", "cut").exit_code == 0
+    assert call("show", "cut").stdout.endswith("… it has no end: it was cut short, or is still going on\n")
+    assert call("run", team, "again", "--session", "cut").exit_code == 0
+    assert "… it has no end: it was cut short\n" in call("show", "cut").stdout
+
+
+def test_show_says_what_a_run_waits_to_be_told(agent_file: Write, call: Call) -> None:
+    file = agent_file("""
+        @agent
+        async def asker(ctx):
+            colour = await ctx.request_input("Which colour?")
+            await ctx.emit(ctx.text(f"{colour} it is"))
+    """)
+    assert call("run", file, "Go.", "--session", "s", "--user", "Ada L").exit_code == 3
+    (shown,) = objects(call("show", "s", "--json"))
+    (pending,) = shown["runs"][0]["pending"]
+    assert (pending["kind"], pending["message"], pending["path"]) == ("input", "Which colour?", "asker")
+    *_, question, answer = call("show", "s").stdout.splitlines()
+    assert question == "‖ asker asks: Which colour?"
+    assert answer == f"  agentflow run FILE --session s --user 'Ada L' --answer {pending['id']}=VALUE"
+    done = call("run", file, "--session", "s", "--user", "Ada L", "--answer", f"{pending['id']}=red")
+    assert done.exit_code == 0
+    (shown,) = objects(call("show", "s", "--json"))
+    (run,) = shown["runs"]
+    assert (run["status"], "pending" in run) == ("ok", False)
+    assert "‖" not in call("show", "s").stdout
 
 
 def test_fork_rewind_title_delete(team: Path, call: Call) -> None:
@@ -141,9 +236,8 @@ def test_fork_rewind_title_delete(team: Path, call: Call) -> None:
     assert call("run", team, "again", "--session", "copy").exit_code == 0
     assert call("sessions", "delete", "copy", "other", "-y").stdout == "copy is gone\nother is gone\n"
     assert len(objects(call("sessions", "--json"))) == 1
-    failed = call("sessions", "fork", "last", "--at", 999)
-    assert (failed.exit_code, failed.stdout) == (1, "")
-    assert "has events 0 to" in failed.stderr
+    assert refused(call("sessions", "fork", "last", "--at", 999)).endswith("has events 0 to 30, and no 999")
+    assert refused(call("sessions", "rewind", "last", "--to", 999)).endswith("has events 0 to 30, and no 999")
 
 
 def test_prune_says_what_goes_before_it_goes(team: Path, call: Call) -> None:
@@ -164,16 +258,19 @@ def test_sessions_move_to_another_file_and_back(team: Path, call: Call, tmp_path
     assert call("import", file, "--db", other).stderr == "2 sessions imported\n"
     drop = "changed"
     after = objects(call("sessions", "--json", "--db", other))
-    assert [{**line, drop: 0} for line in sorted(after, key=str)] == [
-        {**line, drop: 0} for line in sorted(before, key=str)
-    ]
+    assert [{**line, drop: 0} for line in after] == [{**line, drop: 0} for line in before]
+    assert call("export", "--all", "--db", other).stdout.encode() == file.read_bytes()
     again = call("import", file, "--db", other)
     assert (again.exit_code, again.stdout) == (1, "")
-    assert again.stderr.startswith("Error: session ")
+    assert again.stderr.startswith(f"Error: {file}: session ")
+    assert again.stderr.endswith(" is there already: try --if-exists skip, or copy; 0 sessions imported\n")
     assert call("import", file, "--db", other, "--if-exists", "skip").stderr == "0 sessions imported\n"
     (copy,) = objects(call("import", file, "--db", other, "--if-exists", "copy", "--json"))[:1]
-    assert objects(call("show", copy["id"], "--db", other, "--json"))[0]["runs"]
+    (shown,) = objects(call("show", copy["id"], "--db", other, "--json"))
+    assert shown["runs"]
+    assert {name: shown[name] for name in copy} == copy
     assert call("export", "other").stdout.encode() == call("export", "other", "--db", other).stdout.encode()
+    assert call("export", "other").stdout == call("export", "other", "oth", "last").stdout, "each comes once"
 
 
 def test_an_export_that_fails_leaves_no_half_of_a_file(team: Path, call: Call, tmp_path: Path) -> None:
@@ -189,8 +286,63 @@ def test_an_export_that_fails_leaves_no_half_of_a_file(team: Path, call: Call, t
     torn.write_bytes(call("export", "other").stdout.encode()[:-9])
     done = call("import", torn, "--if-exists", "copy")
     assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr.startswith("Error: line ")
+    assert done.stderr.startswith(f"Error: {torn}: line ")
     assert len(objects(call("sessions", "--json"))) == 2
+    assert "is where the sessions are" in refused(call("export", "other", "-o", tmp_path / "kept" / "agentflow.db"))
+    assert "can't be written: Is a directory" in refused(call("export", "other", "-o", tmp_path))
+
+
+def test_exports_go_through_pipes_and_links(team: Path, call: Call, tmp_path: Path) -> None:
+    exported = call("export", "other").stdout.encode()
+    pipe, link = tmp_path / "pipe", tmp_path / "link.jsonl"
+    os.mkfifo(pipe)
+    link.symlink_to(tmp_path / "real.jsonl")
+    command = [sys.executable, "-m", "agentflow"]
+    with subprocess.Popen([*command, "export", "other", "-o", pipe]) as process:
+        assert pipe.read_bytes() == exported
+        assert process.wait(30) == 0
+    assert call("export", "other", "-o", link).exit_code == 0
+    assert link.is_symlink()
+    assert (tmp_path / "real.jsonl").read_bytes() == exported
+    with subprocess.Popen([*command, "import", pipe, "--db", tmp_path / "new.db"]) as process:
+        pipe.write_bytes(exported)
+        assert process.wait(30) == 0
+    assert call("export", "other", "--db", tmp_path / "new.db").stdout.encode() == exported
+
+
+def poisoned(value: object, key: str = "") -> object:
+    """What was exported, with something in each string that steers a terminal."""
+    if isinstance(value, dict):
+        return {f"{name}{EVIL}" if key == "stateDelta" else name: poisoned(part, name) for name, part in value.items()}
+    if isinstance(value, list):
+        return [poisoned(part, key) for part in value]
+    known = ("id", "invocationId", "user", "kind", "name", "end")
+    return f"{value}{EVIL}" if isinstance(value, str) and key not in known else value
+
+
+def test_nothing_in_an_export_steers_a_terminal(team: Path, call: Call, tmp_path: Path) -> None:
+    """Whoever made it can have written anything."""
+    file, db = tmp_path / "evil.jsonl", tmp_path / "evil.db"
+    lines = [poisoned(json.loads(line)) for line in call("export", "other").stdout.splitlines()]
+    file.write_text("\n".join(map(json.dumps, lines)).replace('"gather_complete"', json.dumps(f"new{EVIL}")))
+    assert call("import", file, "--db", db).exit_code == 0
+    for words in (
+        ["sessions"], ["show"], ["show", "--events", "--state"], ["timeline"], ["timeline", "--format", "svg"],
+        ["timeline", "--format", "html"], ["replay"], ["db", "info"], ["sessions", "title", "last", f"x{EVIL}"],
+    ):  # fmt: skip
+        done = call(*words, "--db", db)
+        assert done.exit_code == 0, (words, done.output)
+        assert "\x1b" not in done.output, words
+
+
+def test_ctrl_c_ends_an_import_that_waits_for_more(team: Path, call: Call, terminal: Callable[..., Terminal]) -> None:
+    here = terminal("import", "-", "--db", "new.db", "--json")
+    for line in call("export", "other").stdout.encode().splitlines(keepends=True):
+        here.press(line)
+    here.wait_for('"id": "other"')
+    here.press(b"\x03")
+    assert here.finish() == 130
+    assert "1 session imported; --if-exists skip goes on from there" in here.plain
 
 
 def test_the_file_is_looked_after(team: Path, call: Call, own_sessions: Path) -> None:

@@ -56,6 +56,12 @@ def test_its_own_start_costs_no_more_than_twice_the_import_of_click_and_rich() -
     assert statistics.median(ours / theirs for ours, theirs in pairs) <= 2
 
 
+def test_ctrl_c_while_it_imports_needs_no_traceback() -> None:
+    code = "import importlib, agentflow.__main__ as command\ndef stop(name): raise KeyboardInterrupt\n"
+    done = run(code + "importlib.import_module = stop\ncommand.main()", "run", "x.py")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 @pytest.mark.parametrize("missing", ["click", "rich"])
 def test_without_the_extra_it_names_it(missing: str) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None; from agentflow.__main__ import main; main()"
@@ -84,6 +90,15 @@ def test_the_shell_completes(words: str, expected: set[str]) -> None:
         COMP_CWORD=count,
     )
     assert (set(done.stdout.split()), done.stderr) == (expected, "")
+
+
+def test_a_collector_that_is_wanted_without_the_extra_is_no_reason_not_to_run(tmp_path: Path) -> None:
+    (tmp_path / "x.py").write_text("from agentflow import *\n@agent\nasync def one(ctx): pass\n", encoding="utf-8")
+    code = "import sys; sys.modules['opentelemetry.exporter'] = None; from agentflow.__main__ import main; main()"
+    file = str(tmp_path / "x.py")
+    done = run(code, "run", file, "--in-memory", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
+    said = "Spans are not sent: that needs the extra `otlp`, agentflow-py[otlp].\n"
+    assert (done.returncode, done.stderr) == (0, said)
 
 
 def test_an_unknown_backend_is_named_before_anything_runs(tmp_path: Path) -> None:

@@ -190,6 +190,20 @@ async def test_how_patterns_decided_is_in_the_summary() -> None:
     assert "vote: voting of 4 answers, agreement 75%, quality 0.50, the last of 2" in rows
 
 
+@virtual()
+async def test_where_the_processor_was_busy_a_speed_up_is_an_upper_bound() -> None:
+    board, timing = await follow(ParallelAgent("pair", [worker("a", takes=2), worker("b", takes=2)]))
+
+    def last(computing: float) -> str:
+        *_, row = summary_rows(board, timing, status="ok", wall=2.5, computing=computing)
+        return "".join(text for text, _ in row)
+
+    assert last(0.1) == "Speed-up: 2.0 × over one after the other (4.0 s of work in 2.0 s)"
+    assert last(1.9) == (
+        "Speed-up: at most 2.0 × over one after the other (4.0 s of work in 2.0 s, waits for a busy processor included)"
+    )
+
+
 async def test_what_agents_are_told_is_one_line() -> None:
     writer = worker("writer", says="two\nlines")
     panel = ScatterGatherAgent("panel", [worker("a", says="x")], aggregator=writer)

@@ -97,6 +97,17 @@ def test_a_folder_is_met_with_the_files_in_it(call: Call, agent_file: Write) -> 
     assert refused(call("run", folder)) == f"Error: '{folder}' is a folder; name a file in it (target.py)"
 
 
+def test_of_a_large_folder_some_files_are_named(call: Call, tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / f"a{number:02}.py").touch()
+    assert refused(call("run", tmp_path)).endswith("name a file in it (a00.py, a01.py, a02.py, a03.py, a04.py, "
+                                                   "a05.py, a06.py, a07.py, …)")  # fmt: skip
+
+
+def test_an_empty_name_is_not_the_working_folder(call: Call) -> None:
+    assert refused(call("run", "", "hi")) == "Error: there is no file ''"
+
+
 def test_a_file_that_is_no_python(call: Call, agent_file: Write) -> None:
     assert refused(call("run", agent_file("", name="notes.txt"))) == "Error: 'notes.txt' is not a Python file (.py)"
 

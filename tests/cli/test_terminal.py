@@ -124,7 +124,9 @@ def test_a_failed_run_shows_its_lines_and_then_the_error(terminal: Start, agent_
     file = agent_file("@agent\nasync def fails(ctx):\n    raise ValueError('no luck')\n")
     here = terminal("run", file)
     assert here.finish() == 1
-    assert [line for line in here.screen if line][-1] == "Error: ValueError: no luck (in agent 'fails')"
+    assert [line for line in here.screen if line][
+        -1
+    ] == "Error: ValueError: no luck (target.py, line 6, in agent 'fails')"
 
 
 @BACKENDS

@@ -28,6 +28,12 @@ SLOW = """
     root_agent = SequentialAgent("both", [pair, says("after", 0.1)])
 """
 
+ASKS = """
+    @agent
+    async def asker(ctx):
+        await ctx.emit(ctx.text(await ctx.request_input("Which colour?")))
+"""
+
 
 @pytest.fixture
 def kept(agent_file: Write, call: Call) -> Path:
@@ -78,10 +84,12 @@ def test_words_can_be_left_out(kept: Path, call: Call, tmp_path: Path) -> None:
 
 def test_what_cant_be_drawn_says_so(kept: Path, call: Call, tmp_path: Path) -> None:
     for words, told in (
-        (("--run", "3"), "this session has runs 1 to 2, and no 3"),
+        (("--run", "3"), "this session has 2 runs, and no run 3"),
         (("--run", "x"), "this session has no run 'x'"),
         (("--run", "e-"), "'e-' could be 2 of its runs"),
         (("--run", "all", "--format", "svg"), "an SVG holds one run: choose it with --run"),
+        (("-o", tmp_path / "x.pdf"), "what a .pdf file holds is not known: say --format, or one of .txt, .svg, "),
+        (("--db", tmp_path), "is a folder: name the file in it"),
         (("-o", tmp_path / "no" / "x.svg"), "can't be written: No such file or directory"),
     ):
         done = call("timeline", "last", *words)
@@ -137,6 +145,51 @@ def test_a_replay_whose_reader_has_gone_ends_quietly(
         assert process.wait(30) == 141
 
 
+def test_a_replay_whose_reader_goes_before_the_summary_ends_quietly(kept: Path) -> None:
+    command = [sys.executable, "-m", "agentflow", "replay", "--speed", "0.2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        while not process.stdout.readline().startswith(b"after"):
+            pass
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(30) == 141
+
+
+def test_a_replay_doesnt_wait_for_an_answer(
+    agent_file: Write, call: Call, piped: Callable[..., subprocess.CompletedProcess[bytes]], tmp_path: Path
+) -> None:
+    """A person took a day to answer."""
+    file = agent_file(ASKS)
+    assert call("run", file, "Go.", "--session", "s").exit_code == 3
+    (question,) = json.loads(call("show", "s", "--json").stdout)["runs"][0]["pending"]
+    assert call("run", file, "--session", "s", "--answer", f"{question['id']}=blue").exit_code == 0
+    lines = [json.loads(line) for line in call("export", "s").stdout.splitlines()]
+    answer = next(place for place, line in enumerate(lines) if "blue" in json.dumps(line))
+    for line in lines[answer:-1]:
+        line["event"]["timestamp"] += 86_400
+    (tmp_path / "later.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    assert call("import", tmp_path / "later.jsonl", "--db", tmp_path / "later.db").exit_code == 0
+    replayed = piped("replay", "--speed", "1", "--db", tmp_path / "later.db")
+    assert replayed.returncode == 0
+    assert b"asker: blue" in replayed.stdout
+    assert re.search(rb"^asker ok .* 2 times$", replayed.stdout, re.MULTILINE)
+    assert " · 24 h 00 m paused · " in call("timeline", "--db", tmp_path / "later.db").stdout
+
+
+def test_what_a_run_that_was_cut_short_had_not_ended(agent_file: Write, call: Call) -> None:
+    file = agent_file(SLOW)
+    assert call("run", file, "Go.", "--session", "s").exit_code == 0
+    assert call("sessions", "fork", "s", "--at", 6, "--id", "cut").exit_code == 0
+    summary = call("replay", "cut").stdout.splitlines()
+    assert [line.split()[:2] for line in summary[-3:]] == [
+        ["both", "unfinished"],
+        ["quick", "unfinished"],
+        ["slow", "unfinished"],
+    ]
+
+
 def test_a_timeline_on_a_terminal_fits_it(kept: Path, terminal: Callable[..., Terminal]) -> None:
     for size in ((24, 80), (10, 44), (50, 200)):
         here = terminal("timeline", size=size)
@@ -153,6 +206,9 @@ def test_the_shell_completes_sessions(kept: Path, piped: Callable[..., subproces
     for words in ("agentflow timeline ", "agentflow show " + info["id"][:4], "agentflow sessions delete "):
         done = piped(_AGENTFLOW_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(words.count(" ")))
         assert f"plain,{info['id']}" in done.stdout.decode().splitlines(), (words, done)
+    for words in ("agentflow import x", "agentflow export -o x", "agentflow timeline -o x", "agentflow run x"):
+        done = piped(_AGENTFLOW_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=str(words.count(" ")))
+        assert done.stdout == b"file,x\n"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -110,7 +110,7 @@ def test_something_else_among_sub_agents_is_found_with_a_hint_for_functions() ->
         SequentialAgent("s", [says("a"), turn])
     with pytest.raises(ConfigError, match=r"sub_agents\[0\] is a str, not an agent$"):
         SequentialAgent("s", ["a"])
-    with pytest.raises(ConfigError, match=r"sub_agents\[0\] is a _Built, not an agent"):
+    with pytest.raises(ConfigError, match=r"sub_agents\[0\] is the class SequentialAgent, not an agent made of it"):
         SequentialAgent("s", [SequentialAgent])
 
 

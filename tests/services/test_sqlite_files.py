@@ -1,5 +1,6 @@
 """Files that aren't what they should be, and files that others use too: a clear error or correct work."""
 
+import asyncio
 import os
 import sqlite3
 import stat
@@ -7,9 +8,11 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
+import trio
 
 from agentflow import (
     Actions,
@@ -396,6 +399,31 @@ def test_one_store_serves_several_event_loops(new_store) -> None:
         await store.aclose()
 
     anyio.run(look, backend="trio")
+
+
+async def test_two_event_loops_in_one_thread_are_told_apart(new_store, anyio_backend_name: str) -> None:
+    """trio as asyncio's guest: the store wakes each in its own."""
+    if anyio_backend_name == "trio":
+        return  # it is the guest here, not the host
+    async with new_store() as store:
+        await store.sessions.create(*KEY)
+
+        async def append(name: str) -> None:
+            for n in range(5):
+                await store.sessions.append(KEY, [event_of(f"{name}.{n}")])
+
+        host = asyncio.get_running_loop()
+        ended: asyncio.Future[Any] = host.create_future()
+        with anyio.fail_after(30):
+            trio.lowlevel.start_guest_run(
+                append,
+                "guest",
+                run_sync_soon_threadsafe=host.call_soon_threadsafe,
+                done_callback=ended.set_result,
+            )
+            await append("host")
+            (await ended).unwrap()
+        assert (await store.sessions.get(KEY, recent=0)).version == 10
 
 
 # Sizes

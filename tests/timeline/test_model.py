@@ -1,5 +1,6 @@
 """What is read off a run's events: turns and their times, waits, attempts, tools, ends; of any part of a log too."""
 
+import json
 from collections import Counter
 from itertools import pairwise
 
@@ -18,7 +19,7 @@ from agentflow.events import (
     GatherComplete,
     SynthesisComplete,
 )
-from agentflow.timeline import Timeline, Turn, gantt, runs, to_jsonl, to_svg
+from agentflow.timeline import Timeline, Turn, gantt, runs, to_html, to_jsonl, to_svg
 from agentflow.timeline.rows import pieces, rows
 from tests.timeline.panel import events_of, panel, speaker, virtual
 
@@ -145,7 +146,8 @@ async def test_every_part_of_a_log_is_a_run_that_was_cut_short() -> None:
                 spent = pieces(turn)
                 assert all(began <= ended for _, began, ended in spent)
                 assert all(one[2] == other[1] for one, other in pairwise(spent)), "no gap"
-            assert len(list(to_jsonl([timeline]))) == len(timeline.turns)
+            lines = [json.loads(line) for line in to_jsonl([timeline])]
+            assert [line["status"] for line in lines] == [turn.status or "unfinished" for turn in timeline.turns]
             assert timeline.speedup >= 0
             assert len(rows(timeline)) >= len({(turn.path, turn.branch) for turn in timeline.turns})
 
@@ -226,6 +228,44 @@ async def test_odd_events_are_no_error(odd: str) -> None:
     for timeline in runs(changed):
         assert all(turn.seconds >= 0 for turn in timeline.turns)
         assert all(began <= ended for turn in timeline.turns for _, began, ended in pieces(turn))
+
+
+async def asked_and_answered() -> list[Event]:
+    """A run of 4 seconds that waited an hour for an answer, and another for a second one."""
+
+    async def ask(ctx: InvocationContext) -> None:
+        await ctx.request_input("Which colour?")
+        await ctx.request_input("How many?")
+
+    group = ParallelAgent("group", [FunctionAgent("asks", ask), speaker("other", 2)])
+    agent = SequentialAgent("talk", [speaker("intro", 1), group, speaker("after", 1)])
+    async with Runner(agent, time=trio.current_time) as runner:
+        async with runner.run("Go.", session_id="s") as run:
+            result = await run.wait()
+        while result.status == "paused":
+            await anyio.sleep(3600)
+            async with runner.run(session_id="s", answers={result.pending[0].id: "red"}) as run:
+                result = await run.wait()
+        session = await runner.sessions.get(run.session)
+    assert session is not None
+    return session.events
+
+
+@virtual
+async def test_a_run_that_was_answered_is_one_run_and_its_pauses_take_no_room() -> None:
+    (timeline,) = runs(await asked_and_answered())
+    assert (timeline.status, round(timeline.wall, 3), round(timeline.speedup, 3)) == ("ok", 4, 1)
+    assert [round(ended - began) for began, ended in timeline.pauses] == [3600, 3600]
+    assert [step.name for step in timeline.critical_path()] == ["intro", "other", "asks", "after"]
+    assert timeline.outcomes() == {"ok": 2}
+    lines = gantt(timeline, width=80).splitlines()
+    assert lines[0].startswith("talk ok · 4.0 s · 2 h 00 m paused · ")
+    (other,) = [line for line in lines if line.startswith("    other")]
+    assert lines[1].index("‖") - other.rindex("━") in (0, 1)
+    assert lines[-1] == "‖ paused for an answer"
+    assert gantt(timeline, ascii=True).isascii()
+    assert to_svg(timeline).count("<title>paused for 60 m 00 s</title>") == 2
+    assert '"pauses":[[3.0,3600.0],[3.0,3600.0]]' in to_html([timeline])
 
 
 def panel_without_waits() -> SequentialAgent:

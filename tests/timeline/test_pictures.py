@@ -8,9 +8,11 @@ from collections import defaultdict
 from pathlib import Path
 from xml.etree import ElementTree
 
+import anyio
 import pytest
 
-from agentflow import Event, FunctionAgent, InvocationContext, ParallelAgent, Runner
+from agentflow import Agent, Event, FunctionAgent, InvocationContext, ParallelAgent, Runner, SequentialAgent
+from agentflow.events import AgentComplete, AgentStart
 from agentflow.timeline import Timeline, gantt, runs, to_chrome, to_html, to_jsonl, to_svg
 from agentflow.timeline.rows import moment, rows, ticks
 from agentflow.timeline.text import columns, cut
@@ -79,6 +81,54 @@ async def test_no_line_of_text_is_wider_than_was_asked(width: int, plain: bool) 
         assert line.isascii() or not plain
 
 
+@virtual
+async def test_names_are_read_however_deep_they_are() -> None:
+    agent: Agent = speaker("the_leaf", 1)
+    for level in range(20):
+        agent = SequentialAgent(f"level_{level}", [agent])
+    (timeline,) = runs(await events_of(agent))
+    for width in (60, 80, 120):
+        assert gantt(timeline, width=width).count("level_") == 21, "the headline names the root, too"
+        assert "the_leaf" in gantt(timeline, width=width)
+    drawn = to_svg(timeline)
+    assert all(f">level_{level}</text>" in drawn for level in range(20))
+    (everything,) = runs(await events_of(panel()))
+    (filings,) = [line for line in gantt(everything, width=44).splitlines() if "filings" in line]
+    assert filings.startswith("    filings "), "where it is narrow, a level takes one column"
+    assert ">the_leaf</text>" in drawn
+
+
+@virtual
+async def test_a_name_leaves_room_for_the_facts() -> None:
+    (timeline,) = runs(await events_of(speaker("n" * 200, 1)))
+    (title,) = re.findall(r'class="title".*?>(n+…) <', to_svg(timeline))
+    assert 50 < len(title) < 90
+    assert gantt(timeline, width=60).splitlines()[0].endswith("n… ok · 1.0 s")
+
+
+@virtual
+@pytest.mark.parametrize("width", [300, 960])
+async def test_the_picture_names_the_colours_that_it_has(width: int) -> None:
+    (timeline,) = runs(await events_of(panel()))
+    drawn = to_svg(timeline, width=width)
+    legend = drawn[drawn.index(">at work<") :]
+    assert re.findall(r">([^<>\n]+)</text>", legend)[-3:] == ["error", "cancelled", "skipped"]
+    root = ElementTree.fromstring(drawn)
+    texts = list(root.iter("{http://www.w3.org/2000/svg}text"))
+    assert max(float(text.attrib["y"]) for text in texts) + 16 == float(root.attrib["height"])
+
+
+@virtual
+async def test_a_timeout_says_how_long_it_had() -> None:
+    async def work(ctx: InvocationContext) -> None:
+        await anyio.sleep(9)
+
+    pair = ParallelAgent("pair", [FunctionAgent("slow", work, timeout=0.5), speaker("b", 1)], on_error="collect")
+    (timeline,) = runs(await events_of(pair))
+    (line,) = [line for line in gantt(timeline, width=120).splitlines() if "slow" in line]
+    assert line.endswith(" timeout  still at work after 0.5 s")
+
+
 async def test_what_was_said_breaks_no_picture() -> None:
     timeline = await wicked()
     text = gantt(timeline, width=200)
@@ -99,6 +149,26 @@ async def test_pictures_load_nothing_and_send_nothing() -> None:
     for text in (to_svg(timeline).replace("http://www.w3.org/2000/svg", ""), to_html([timeline])):
         assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)|fetch\(|XMLHttp|WebSocket|sendBeacon", text)
     assert "default-src 'none'" in to_html([timeline])
+
+
+def test_an_outcome_that_tries_to_be_something_else_breaks_no_picture() -> None:
+    """Whoever made an export can have written anything as an outcome."""
+    (timeline,) = runs(
+        [
+            Event(id="1", invocation_id="r", author="a", path="a", lifecycle=AgentStart("a")),
+            Event(
+                id="2",
+                invocation_id="r",
+                author="a",
+                path="a",
+                lifecycle=AgentComplete("a", "{x}" + WICKED.replace("\ud800", "")),
+            ),
+        ]
+    )
+    drawn = to_svg(timeline)
+    ElementTree.fromstring(drawn)
+    assert "<script" not in drawn
+    assert "\x1b" not in gantt(timeline)
 
 
 def test_an_empty_run_is_no_error() -> None:
@@ -191,6 +261,7 @@ const shown = [];
   shown.push(document.getElementById("found").textContent);
   press("t"); shown.push(document.documentElement.dataset.theme);
   press("Escape"); shown.push(document.getElementById("details").hidden);
+  for (const key of ["End", "Home"]) { press(key); shown.push(picked.row.label); press("Escape"); }
   paint(); shown.push(document.querySelectorAll(".row").length);
   document.body.append(Object.assign(document.createElement("pre"), {id: "shown", textContent: JSON.stringify(shown)}));
 }
@@ -210,7 +281,7 @@ async def test_the_page_in_a_browser(tmp_path: Path) -> None:
     details, *rest = json.loads(html.unescape(found[1]))
     assert "panel.views.research.sources.filings" in details
     assert "ConnectionError: closed on <Sundays>" in details
-    assert rest == ["true", True, True, 17, 20, "1 found", "dark", True, 20]
+    assert rest == ["true", True, True, 17, 20, "1 found", "dark", True, "editor", "panel", 20]
     assert "<title>panel · ok · 6.8 s</title>" in drawn
 
 

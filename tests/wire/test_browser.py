@@ -26,7 +26,7 @@ const picture = document.body.appendChild(new Image());
 picture.src = "/held";
 const ended = new MutationObserver(() => { if (document.body.dataset.ended) fetch("/release"); });
 ended.observe(document.body, {attributes: true});
-ask("Shall we?");
+ASK
 </script>
 """
 
@@ -43,14 +43,15 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Any:
         sys.modules.pop(name, None)
 
 
-def with_wait(module: Any) -> Any:
+def with_wait(module: Any, ask: str = 'ask("Shall we?")') -> Any:
     from starlette.responses import HTMLResponse, Response
     from starlette.routing import Route
 
     released = anyio.Event()
 
     async def page(request: object) -> Response:
-        return HTMLResponse((HERE / "page.html").read_text(encoding="utf-8").replace("</body>", WAIT + "</body>"))
+        script = WAIT.replace("ASK", ask)
+        return HTMLResponse((HERE / "page.html").read_text(encoding="utf-8").replace("</body>", script + "</body>"))
 
     async def held(request: object) -> Response:
         await released.wait()
@@ -144,3 +145,28 @@ async def test_a_browser_that_is_cut_off_again_and_again_gets_every_event_once(a
             assert shown.count(event.text) == 1, event.text
     assert page.count('class="agent" data-state="ok"') == 11
     assert "ended: ok" in page
+
+
+@needs_chromium
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # uvicorn knows no other
+async def test_a_page_that_asks_again_shows_the_new_run_alone(app: Any, tmp_path: Path) -> None:
+    twice = (
+        'ask("First?").then(() => { source.onmessage = message => { source.onmessage = null; ask("Shall we?"); }; })'
+    )
+    with anyio.fail_after(120):
+        async with serving(with_wait(app, twice)) as port:
+            page = await anyio.to_thread.run_sync(dom, f"http://127.0.0.1:{port}/test", tmp_path)
+    found = re.search(r'data-ended="([^"]*)"', page)
+    assert found is not None, page[-3000:]
+    serials = json.loads(found[1])
+    assert serials == sorted(set(serials))
+    assert page.count("It will sell: nobody else is there yet.") == 1
+
+
+@needs_chromium
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # uvicorn knows no other
+async def test_a_page_says_why_a_run_cant_be_shown(app: Any, tmp_path: Path) -> None:
+    with anyio.fail_after(120):
+        async with serving(with_wait(app, 'follow("nothing")')) as port:
+            page = await anyio.to_thread.run_sync(dom, f"http://127.0.0.1:{port}/test", tmp_path)
+    assert re.search(r"ended: error: [^<]*nothing", page), page[-1000:]

@@ -1,11 +1,11 @@
-"""How events get into the log: the hot path. Many appends become one `executemany` in the writer's transaction."""
+"""How events get into the log: the hot path. Many appends become few statements in the writer's transaction."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from agentflow.errors import InvalidEvent, ServiceError
-from agentflow.events import AgentComplete, AgentParallelComplete, Event, commit_event
+from agentflow.events import Actions, AgentComplete, AgentParallelComplete, Event, commit_event
 from agentflow.services.sessions import SessionKey, no_session, stale
 from agentflow.services.sql.query import Row
 from agentflow.services.sql.schema import SERIAL_BITS
@@ -36,8 +36,6 @@ class _Known:
 class Append(Job):
     """Events to be committed to one session."""
 
-    __slots__ = ("expected", "key", "rows")
-
     def __init__(
         self,
         together: Callable[[Any, Sequence[Any]], Callable[[], None]],
@@ -45,10 +43,10 @@ class Append(Job):
         batch: Sequence[Event],
         expected: int | None,
     ) -> None:
-        super().__init__(together)
+        self.together = together
         self.key = key
         self.expected = expected
-        self.rows = [body_of(event) for event in batch]
+        self.rows = list(map(body_of, batch))
 
 
 class Log:
@@ -112,19 +110,19 @@ class Log:
             job.error = _refusal(job, known)
             if job.error is not None or known is None:
                 continue
-            serial, session = known.version, known.id << SERIAL_BITS
-            for event, run, branch, timestamp, body, delta, removed, last in job.rows:
-                line = known.lines.get((run, branch)) or self._line(connection, known, run, branch)
+            serial, lines = known.id << SERIAL_BITS | known.version, known.lines
+            for event, run, branch, timestamp, body, actions, last in job.rows:
+                line = lines.get((run, branch)) or self._line(connection, known, run, branch)
                 serial += 1
                 line[2] += 1
                 stored.append(event)
-                rows.append((session | serial, *line, timestamp, body))
-                if delta or removed:
-                    self._state.apply(connection, key, known.id, delta, removed)
+                rows.append((serial, *line, timestamp, body))
+                if actions is not None and (actions.state_delta or actions.state_removed):
+                    self._state.apply(connection, key, known.id, actions.state_delta, actions.state_removed)
                 if last:
                     ended.append((known, run, branch))
             if job.rows:
-                known.version = serial
+                known.version = serial & MASK
                 touched[key] = known
         if rows:
             self._q.add_event.many(connection, rows)
@@ -143,8 +141,8 @@ class Log:
             self._known.popitem(last=False)
 
         def tell() -> None:
-            for event, (place, _, _, seq, *_) in zip(stored, rows, strict=True):
-                commit_event(event, seq=seq, serial=place & MASK)
+            for event, row in zip(stored, rows, strict=True):
+                commit_event(event, seq=row[3], serial=row[0] & MASK)
 
         return tell
 
@@ -211,39 +209,36 @@ def _refusal(job: Append, known: _Known | None) -> Exception | None:
     return None
 
 
-def body_of(event: Event) -> tuple[Event, str, str, float, str, Mapping[str, Any], Sequence[str], bool]:
-    """An event and what is stored of it: run, branch, time, JSON without its numbers, and what it writes to state.
+def body_of(event: Event, *, numbered: bool = False) -> tuple[Event, str, str, float, str, Actions | None, bool]:
+    """An event and what is stored of it: run, branch, time, JSON without its numbers, and what it does to state.
 
     Then whether its branch, or all of the run, has ended with it, so that little more can be expected there.
 
+    Args:
+        event: One that is new.
+        numbered: It has its numbers already, since it is restored.
+
     Raises:
+        ServiceError: It is partial, or stored already.
         InvalidEvent: It can't be written as JSON.
     """
     fields = event.__dict__
     try:
-        if fields["serial"] is None:
-            body = event.to_json()
-        else:
+        if numbered:
             body = event.model_dump_json(by_alias=True, exclude_defaults=True, exclude={"seq", "serial"})
+        elif fields["partial"] or fields["serial"] is not None:
+            what = "partial" if fields["partial"] else "stored already"
+            raise ServiceError(f"event {event.id!r} is {what}: not appended")
+        else:
+            body = event.to_json()
     except ValueError as error:
         raise InvalidEvent(f"event {event.id!r} can't be stored: {error}") from error
-    actions, record = fields["actions"], fields["lifecycle"]
-    return (
-        event,
-        fields["invocation_id"],
-        fields["branch"],
-        fields["timestamp"],
-        body,
-        actions.state_delta if actions is not None else _NOTHING,
-        actions.state_removed if actions is not None else (),
-        record is not None and _ends(event, record),
-    )
+    record = fields["lifecycle"]
+    last = record is not None and _ends(event, record)
+    return event, fields["invocation_id"], fields["branch"], fields["timestamp"], body, fields["actions"], last
 
 
 def _ends(event: Event, record: object) -> bool:
     if type(record) is AgentComplete:  # others share their parent's branch
         return not event.branch and "." not in event.path
     return type(record) is AgentParallelComplete
-
-
-_NOTHING: Mapping[str, Any] = {}

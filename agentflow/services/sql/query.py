@@ -5,6 +5,7 @@ Core says what is asked, in every database's words; running it through its `Conn
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import BigInteger, BindParameter, Dialect, Table, bindparam
@@ -15,6 +16,9 @@ from sqlalchemy.sql.elements import ClauseElement
 Row = tuple[Any, ...]
 NO_LIMIT = 2**62
 """What `:limit` is when all are wanted."""
+
+_ROWS = 128
+"""The most rows that one statement inserts."""
 
 
 def param(name: str) -> BindParameter[Any]:
@@ -64,6 +68,7 @@ class Query:
         self._statement = statement
         self._compiled: SQLCompiler | None = None
         self._text = ""
+        self._texts: dict[int, str] = {}
         self._names: Sequence[str] = ()
         self._defaults: Mapping[str, Any] = {}
 
@@ -95,10 +100,22 @@ class Query:
         return count
 
     def many(self, connection: Any, rows: Sequence[Row]) -> None:
-        """Run it for each of `rows`, whose values are in the order of the statement's."""
+        """Run an `INSERT` for each of `rows`, whose values are in the order of the statement's.
+
+        As few statements as can be: at each one the thread lets go of the interpreter, and a busy event loop may keep
+        it for milliseconds.
+        """
         cursor = connection.cursor()
         text = self.text
-        cursor.executemany(text, rows if self._names else [self._named(row) for row in rows])
+        if not self._names:
+            cursor.executemany(text, [dict(zip(self._defaults, row, strict=True)) for row in rows])
+            return
+        done, size = 0, _ROWS
+        while done < len(rows):
+            while size > len(rows) - done:
+                size //= 2
+            cursor.execute(self._text_of(size), list(chain.from_iterable(rows[done : done + size])))
+            done += size
 
     def _run(self, connection: Any, values: Mapping[str, Any]) -> Any:
         cursor = connection.cursor()
@@ -110,5 +127,10 @@ class Query:
             cursor.execute(text, {**self._defaults, **values})
         return cursor
 
-    def _named(self, row: Row) -> dict[str, Any]:
-        return dict(zip(self._defaults, row, strict=True))
+    def _text_of(self, size: int) -> str:
+        """Its SQL for so many rows."""
+        text = self._texts.get(size)
+        if text is None:
+            row = self.text[self.text.index(" VALUES ") + len(" VALUES ") :]
+            text = self._texts[size] = ", ".join([self.text, *[row] * (size - 1)])
+        return text

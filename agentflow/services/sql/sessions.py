@@ -136,14 +136,9 @@ class SQLSessionService(SessionService):
 
     async def append(self, key: SessionKey, events: Sequence[Event], *, expected_version: int | None = None) -> None:
         """Commit events; see `SessionService.append`. Waits for its own commit alone, which others may share."""
-        for event in events:
-            if event.partial or event.serial is not None:
-                raise ServiceError(
-                    f"event {event.id!r} is {'partial' if event.partial else 'stored already'}: not appended"
-                )
         if len(events) > 1 and len({id(event) for event in events}) < len(events):
             raise ServiceError("the same event is in the batch twice: not appended")
-        await self._database.do(Append(self._log.append, key, tuple(events), expected_version))
+        await self._database.do(Append(self._log.append, key, events, expected_version))
 
     async def rename(self, key: SessionKey, title: str) -> None:
         """Give a session a title; see `SessionService.rename`."""
@@ -257,7 +252,7 @@ class SQLSessionService(SessionService):
 
     def _restoring(self, session: int, page: Sequence[Event]) -> Callable[[Any], None]:
         """What writes a page of events."""
-        rows = [(event.serial or 0, event.seq, *body_of(event)[1:5]) for event in page]
+        rows = [(event.serial or 0, event.seq, *body_of(event, numbered=True)[1:5]) for event in page]
 
         def work(connection: Any) -> None:
             lines: dict[tuple[str, str], tuple[int, int]] = {}

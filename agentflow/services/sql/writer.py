@@ -2,18 +2,19 @@
 
 import logging
 import os
+import sys
 import threading
+from asyncio import _get_running_loop, current_task
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from time import monotonic
 from typing import Any
 
 import anyio
-from anyio.lowlevel import RunVar
 
 from agentflow._streams import Loop, Ticket, running_loop
 from agentflow.errors import AgentflowError, CommitUnknown, ServiceError
@@ -23,8 +24,6 @@ logger = logging.getLogger(__name__)
 
 _MOST = 4096
 """How many jobs share a transaction."""
-
-_running: RunVar[Loop] = RunVar("agentflow loop")
 
 
 class Job:
@@ -39,17 +38,13 @@ class Job:
         done: It is committed, or has failed, or was given up on.
     """
 
-    __slots__ = ("done", "error", "given_up", "loop", "result", "ticket", "together")
-
+    together: Callable[[Any, Sequence[Any]], Callable[[], None]] | None = None
+    done = False
+    result: Any = None
+    error: Exception | None = None
+    given_up: ServiceError | None = None
     loop: Loop
     ticket: Ticket
-
-    def __init__(self, together: Callable[[Any, Sequence[Any]], Callable[[], None]] | None = None) -> None:
-        self.together = together
-        self.done = False
-        self.result: Any = None
-        self.error: Exception | None = None
-        self.given_up: ServiceError | None = None
 
     def run(self, connection: Any) -> Any:
         """Do it; in the writer's thread. Nothing, for one that is done `together` with others."""
@@ -70,10 +65,7 @@ class Job:
 class Call(Job):
     """A job that is one function of the connection."""
 
-    __slots__ = ("_work",)
-
     def __init__(self, work: Callable[[Any], Any]) -> None:
-        super().__init__()
         self._work = work
 
     def run(self, connection: Any) -> Any:
@@ -92,10 +84,10 @@ class Writer:
 
     def __init__(self, driver: Driver, caches: Sequence[Callable[[], None]], *, timeout: float, name: str) -> None:
         self._loop = _Loop(driver, caches, timeout)
+        self._here = _Here()
         self._name = name
         self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._started = False
+        self._open = False
         self._closed = False
 
     async def do(self, job: Job) -> Any:
@@ -105,11 +97,12 @@ class Writer:
             CommitUnknown: Storage didn't answer in time.
             ServiceError: It failed; nothing was written.
         """
-        _address(job)
-        with self._lock:
-            if not self._started or self._closed or self._pid != os.getpid():
+        self._address(job)
+        loop = self._loop
+        with loop.lock:
+            if not self._open or self._pid != os.getpid():
                 self._start()
-            self._loop.queue.put(job)
+            loop.put(job)
         try:
             await job.ticket
         except job.loop.cancelled:  # noqa: ASYNC103 - a scope's cancellation comes again at the next checkpoint
@@ -119,13 +112,14 @@ class Writer:
 
     async def aclose(self) -> None:
         """Do what was asked for, then end the thread. Nothing more can be asked for."""
-        last = _Last()
-        _address(last)
-        with self._lock:
-            closed, self._closed = self._closed or not self._started, True
-            if closed:
+        last = Job()
+        self._address(last)
+        with self._loop.lock:
+            opened, self._open, self._closed = self._open, False, True
+            if not opened:
                 return
-            self._loop.queue.put(last)
+            self._loop.last = last
+        self._loop.end()
         with anyio.CancelScope(shield=True):
             await last.ticket
         last.outcome()
@@ -135,6 +129,15 @@ class Writer:
         """What ends the thread when it has done what was asked for, without keeping this writer alive."""
         return self._loop.end
 
+    def _address(self, job: Job) -> None:
+        """Say whom to tell when it is done."""
+        mark, loop = self._here.known
+        if mark is not (running := _mark()):
+            loop = running_loop()
+            self._here.known = (running, loop)
+        job.loop = loop
+        job.ticket = loop.new_ticket()
+
     def _start(self) -> None:
         if self._closed:
             raise ServiceError("this store is closed")
@@ -142,7 +145,7 @@ class Writer:
             raise ServiceError("this store was opened before a fork: open one of its own in each process")
         for work, name in ((self._loop.run, self._name), (self._loop.watch, f"{self._name} watch")):
             threading.Thread(target=work, name=name, daemon=True).start()
-        self._started = True
+        self._open = True
 
 
 async def _outlast(job: Job) -> bool:
@@ -156,20 +159,19 @@ async def _outlast(job: Job) -> bool:
     return by_scope  # asyncio's own comes only once
 
 
-def _address(job: Job) -> None:
-    """Say whom to tell when it is done."""
-    loop = _running.get(None)
-    if loop is None:
-        loop = running_loop()
-        _running.set(loop)
-    job.loop = loop
-    job.ticket = loop.new_ticket()
+class _Here(threading.local):
+    """The event loop that ran in this thread when it was last asked for: its mark, and its tools."""
+
+    known: tuple[object, Any] = (None, None)
 
 
-class _Last(Job):
-    """Nothing follows it."""
-
-    __slots__ = ()
+def _mark() -> object:
+    """What tells the running event loop from all others. anyio's own costs as much as an event's JSON."""
+    loop = _get_running_loop()
+    if loop is not None and current_task(loop) is not None:  # else trio runs, perhaps as asyncio's guest
+        return loop
+    trio: Any = sys.modules["trio"]
+    return trio.lowlevel.current_trio_token()
 
 
 class _Loop:
@@ -180,67 +182,74 @@ class _Loop:
         self.caches = caches
         self.timeout = timeout
         self.tick = timeout / 4
-        self.queue: SimpleQueue[Job | None] = SimpleQueue()
         self.connection: Any = None
         self.lock = threading.Lock()
+        self.waiting: list[Job] = []
         self.batch: Sequence[Job] = ()
         self.began = 0.0
+        self.asleep = False
+        self.bell: SimpleQueue[None] = SimpleQueue()
+        self.last: Job | None = None
+        self.ending = False
         self.ended = threading.Event()
 
+    def put(self, job: Job) -> None:
+        """Have it done; called with the lock."""
+        self.waiting.append(job)
+        if self.asleep:
+            self.asleep = False
+            self.bell.put(None)
+
+    def end(self) -> None:
+        """Do what waits, and no more. Without the lock: the collector may call this anywhere."""
+        self.ending = True
+        self.bell.put(None)
+
     def run(self) -> None:
-        while not self.ended.is_set():
-            jobs, last = self.take()
-            with self.lock:
-                self.batch, self.began = jobs, monotonic()
-            work = [job for job in jobs if type(job) is not _Last]
-            if work:
-                self.commit(work)
-            if last:
-                self.ended.set()
-                self.disconnect()
-                self.forget()
+        while jobs := self.take():
+            self.commit(jobs)
             with self.lock:
                 given_up, self.batch, self.began = self.batch is not jobs, (), 0.0
             if not given_up:
                 _answer(jobs)
-            jobs = work = []  # they know the store, which is to end when it is dropped
+            jobs = ()  # they know the store, which is to end when it is dropped
+        self.ended.set()
+        self.disconnect()
+        self.forget()
+        with self.lock:
+            last, self.last = self.last, None
+        if last is not None:
+            _answer([last])
 
-    def take(self) -> tuple[list[Job], bool]:
-        """All that waits, and whether nothing is to follow. Waits for the first."""
-        jobs = []
-        job = self.queue.get()
-        while job is not None:
-            jobs.append(job)
-            if type(job) is _Last or len(jobs) == _MOST:
-                return jobs, type(job) is _Last
-            try:
-                job = self.queue.get_nowait()
-            except Empty:
-                return jobs, False
-        return jobs, True
-
-    def end(self) -> None:
-        self.queue.put(None)
+    def take(self) -> Sequence[Job]:
+        """All that waits, and nothing when no more is to follow. Waits for the first."""
+        while True:
+            with self.lock:
+                if self.waiting:
+                    self.batch, self.waiting = self.waiting[:_MOST], self.waiting[_MOST:]
+                    self.began = monotonic()
+                    return self.batch
+                if self.ending:
+                    return ()
+                self.asleep = True
+            self.bell.get()
 
     def watch(self) -> None:
         """In a thread of its own: give up on what the database doesn't answer, so that nobody waits for ever."""
         told = f"the store didn't answer within {self.timeout:g} s"
         while not self.ended.wait(self.tick):
-            waiting: list[Job | None] = []
             with self.lock:
                 if not self.began or monotonic() - self.began < self.timeout:
                     continue
                 stuck, self.batch = self.batch, ()
-                with suppress(Empty):
-                    while True:
-                        waiting.append(self.queue.get_nowait())
+                late, self.waiting = self.waiting, []
+                if self.last is not None:
+                    late.append(self.last)
+                    self.last = None
             for job in stuck:
                 job.given_up = CommitUnknown(f"{told}: it may yet write this, or it may not")
-            late = [job for job in waiting if job is not None]
             for job in late:
                 job.given_up = ServiceError(f"{told}; this was still waiting, and nothing of it was written")
-            if len(late) < len(waiting) or any(type(job) is _Last for job in late):
-                self.end()
             _answer([*stuck, *late])
 
     def commit(self, jobs: Sequence[Job]) -> None:
@@ -302,19 +311,16 @@ class _Loop:
 
 def _answer(jobs: Iterable[Job]) -> None:
     """Wake the tasks that wait, all of one event loop at once."""
-    loops: dict[Callable[[Callable[[], None]], object], list[Job]] = {}
-    for job in jobs:
-        job.done = True
-        loops.setdefault(job.loop.call, []).append(job)
-    for call, done in loops.items():
+    for loop, those in groupby(jobs, key=attrgetter("loop")):
         try:
-            call(partial(_wake, done))
+            loop.call(partial(_wake, list(those)))
         except RuntimeError:
             logger.debug("an event loop ended before what it had stored was acknowledged")
 
 
 def _wake(jobs: Iterable[Job]) -> None:
     for job in jobs:
+        job.done = True
         ticket = job.ticket
         if not ticket.done():
             ticket.set_result(None)
