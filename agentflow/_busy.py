@@ -2,18 +2,15 @@
 
 import weakref
 from collections import deque
-from contextvars import ContextVar
 from typing import Literal
 
 import anyio
 
 from agentflow.errors import SessionBusy
-from agentflow.run import Live
+from agentflow.run import inside
 from agentflow.services.sessions import SessionKey, SessionService
 
 OnBusy = Literal["wait", "reject"]
-inside: ContextVar[tuple[Live, ...]] = ContextVar("agentflow_runs", default=())
-"""The runs that the running code is inside of."""
 
 
 class SessionTurns:

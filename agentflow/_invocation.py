@@ -144,9 +144,9 @@ class Invocation:
     __slots__ = (
         "_answered", "_asked", "_deferred", "_early", "_histories", "_history", "_lock", "_meanwhile", "_note",
         "_push", "_rng", "_seed", "_slack", "_taking", "active", "cancelled", "channel", "direct", "ends", "id",
-        "journal", "key", "limits", "lookahead", "max_event_bytes", "new_id", "now", "on_event", "outcomes", "paid",
-        "plain_chars", "reason", "scheduler", "sessions", "spent", "state", "stopping", "stream", "time",
-        "tool_calls", "tracing", "usage", "user_content", "visibility",
+        "journal", "key", "limits", "lookahead", "max_event_bytes", "new_id", "now", "on_event", "outcomes",
+        "paid", "plain_chars", "reason", "scheduler", "sessions", "spent", "state", "stopping", "stream", "strict",
+        "time", "tool_calls", "tracing", "usage", "user_content", "visibility",
     )  # fmt: skip
 
     def __init__(
@@ -200,7 +200,8 @@ class Invocation:
         self.usage = Usage()
         self.ends = float("inf") if limits.seconds is None else loop.now() + limits.seconds
         self.paid: set[str] = set()  # ids of events that were charged though they weren't stored
-        self.active: dict[Any, None] = {}
+        self.active: dict[Any, Event | None] = {}  # turns and groups, and what began each, until its end is told
+        self.strict = False  # turns have ended whose tasks may go on: who speaks is asked whether it still may
         self.outcomes: dict[str, Any] = {}
         self.stopping = False
         self.reason = ""
@@ -333,9 +334,10 @@ class Invocation:
         try:
             await self.sessions.append(self.key, (row.event,))
         except BaseException:
-            if fields["serial"] is None:
+            stored = fields["serial"] is not None
+            if not stored:
                 fields["seq"] = None
-            self._answer(turn, [])
+            self._answer(turn, [row] if stored else [])
             raise
         await self._answer_in_turn(turn, [row])
 
@@ -384,6 +386,8 @@ class Invocation:
         Gives what is to be awaited for that, or `None` if it is done.
         """
         place: Place = ctx._place
+        if self.strict:
+            ctx._check()
         committing = self.commit(place, event) if self.on_event is None else self._show(event, ctx)
         if committing is not None:
             return self._tell(committing, ctx, wait)
@@ -406,6 +410,8 @@ class Invocation:
         """Commit a lifecycle event, or what plugins make of it."""
         assert self.on_event is not None
         event = await self.on_event(ctx, told)
+        if self.strict:
+            ctx._check()
         try:
             committing = self.commit(ctx._place, event)
             if committing is not None:
@@ -421,9 +427,13 @@ class Invocation:
         """The same for a cancelled turn, which makes it itself: nothing is allocated while a thousand of them end."""
         self._deferred.append(ctx)
 
+    def be_strict(self) -> None:
+        """Ask whoever speaks from now on whether it still may."""
+        self.strict, self.direct = True, False
+
     async def flush(self) -> None:
-        """Commit what was deferred, in one batch."""
-        if self._deferred:
+        """Commit what was deferred, in one batch, and wait for what is on its way."""
+        if self._deferred or self._asked != self._answered:
             await self._commit_with_deferred(None)
 
     async def _take_deferred(self) -> list[_Row]:
@@ -461,8 +471,9 @@ class Invocation:
                     if rows:
                         await self.sessions.append(self.key, [row.event for row in rows])
                 except BaseException:
-                    self._answer(turn, [])
-                    self._deferred = [(None, row.place, row.again) for row in deferred] + self._deferred
+                    self._answer(turn, [row for row in rows if row.event.serial is not None])
+                    again = [row for row in deferred if row.event.serial is None]
+                    self._deferred = [(None, row.place, row.again) for row in again] + self._deferred
                     raise
             finally:
                 self._taking = False

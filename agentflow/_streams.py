@@ -4,6 +4,7 @@ Producers push into a `Channel` and wait until the reader has asked for more; th
 each way cost a quarter of a memory object stream. Nothing here knows what a run is.
 """
 
+import weakref
 from collections import deque
 from collections.abc import Callable, Generator
 from functools import partial
@@ -37,13 +38,15 @@ class Loop(NamedTuple):
         now: Its monotonic clock, in seconds; it is what deadlines are measured by.
         call: Calls a function in it, from anywhere.
         current_task: The running task.
+        on_end: Calls a function when a task has ended; gives another that takes that back.
         cancelled: What a cancellation raises.
     """
 
     new_ticket: Callable[[], Ticket]
     now: Callable[[], float]
     call: Callable[[Callable[[], None]], object]
-    current_task: Callable[[], object]
+    current_task: Callable[[], Any]
+    on_end: Callable[[Any, Callable[[], None]], Callable[[], object]]
     cancelled: type[BaseException]
 
 
@@ -54,7 +57,17 @@ def running_loop() -> Loop:
 
         loop = asyncio.get_running_loop()
         new_ticket = partial(asyncio.Future, loop=loop)
-        return Loop(new_ticket, loop.time, loop.call_soon_threadsafe, asyncio.current_task, asyncio.CancelledError)
+
+        def on_end(task: Any, call: Callable[[], None]) -> Callable[[], object]:
+            def ended(task: object) -> None:
+                call()
+
+            task.add_done_callback(ended)
+            return partial(task.remove_done_callback, ended)
+
+        return Loop(
+            new_ticket, loop.time, loop.call_soon_threadsafe, asyncio.current_task, on_end, asyncio.CancelledError
+        )
     from trio import Cancelled, current_time, lowlevel
 
     class TrioTicket:
@@ -81,8 +94,12 @@ def running_loop() -> Loop:
                 self._task = lowlevel.current_task()
                 yield from lowlevel.wait_task_rescheduled(self._give_up).__await__()  # noqa: ASYNC105 - awaited here
 
+    def on_trio_end(task: Any, call: Callable[[], None]) -> Callable[[], object]:
+        kept = [weakref.ref(task, lambda _: call())]  # trio itself tells nobody, but lets go of a task that has ended
+        return kept.clear
+
     token = lowlevel.current_trio_token()
-    return Loop(TrioTicket, current_time, token.run_sync_soon, lowlevel.current_task, Cancelled)
+    return Loop(TrioTicket, current_time, token.run_sync_soon, lowlevel.current_task, on_trio_end, Cancelled)
 
 
 def new_scope(tasks: TaskGroup) -> anyio.CancelScope:

@@ -194,6 +194,41 @@ class Turn(ABC):
         ctx._past = self._past
         return ctx
 
+    def under(self, above: "Turn") -> bool:
+        """Whether it is part of the turn of `above`, or is that."""
+        ctx: Turn | None = self
+        while ctx is not None and ctx is not above:
+            ctx = ctx._parent
+        return ctx is above
+
+    def over(self) -> bool:
+        """Whether this turn has ended, or one that it is part of."""
+        ctx: Turn | None = self
+        while ctx is not None and not ctx.ended:
+            ctx = ctx._parent
+        return ctx is not None
+
+    def stopped(self) -> bool:
+        """Whether a group that it is in, or its branch, was stopped, or its time is up: it may be cancelled by now."""
+        for group, index in self._place.groups:
+            if group.reason or index in group.stopped:
+                return True
+        return any(timer.left() <= 0 for timer in self._timers)
+
+    def cut_off(self, reason: str) -> None:
+        """End this turn, though its task goes on."""
+        run = self._run
+        begin = run.active.pop(self)
+        if begin is not None and begin.serial is not None:
+            assert isinstance(begin.lifecycle, AgentStart)
+            self.status = "cancelled"
+            record = _end_record(self, begin.lifecycle, "cancelled", None)
+            record.reason = record.reason or reason
+            self.tell_later(lambda: record)
+        _leave(self, None)
+        if begin is not None and begin.serial is None:
+            run.active[self] = begin  # its start is still on its way to the store: its end is told when the run ends
+
     def halted(self) -> bool:
         """Whether a loop that runs this has been ended, as far as this line knows."""
         frame, here = self._loop, self._place.segments
@@ -364,14 +399,15 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
     Raises:
         Exception: What the agent raised, with a note that says where.
     """
-    run = ctx._run
-    if run.stopping:
+    run, above = ctx._run, ctx._parent
+    if run.stopping or (above is not None and (above._place.groups or above._timers) and above.stopped()):
         await checkpoint()  # who runs a child though it is cancelled is stopped here, before the child says a word
+    if run.strict:
+        ctx._check()
     ctx.began = run.now()
-    run.active[ctx] = None
     if run.tracing is not None:
         ctx._span = _start_span(ctx)
-    begin = ctx.lifecycle(start)
+    begin = run.active[ctx] = ctx.lifecycle(start)
     end: Event | None = None
     try:
         telling = run.tell(begin, ctx)
@@ -381,23 +417,35 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
             await ctx.hear()
         if run.scheduler is not None:
             await run.scheduler.point(ctx.path, "start")
-        if run.tracing is None:
-            result = await _work(ctx, start, timeout)
-        else:
-            with tracing.current(ctx._span):
+        try:
+            if run.tracing is None:
                 result = await _work(ctx, start, timeout)
+            else:
+                with tracing.current(ctx._span):
+                    result = await _work(ctx, start, timeout)
+        finally:
+            if ctx._active:
+                end_orphans(run, ctx)
+        if run.strict:
+            ctx._check()
         if result is not None:
             _refuse(ctx, result)
         pending = ctx._state.take_pending() if ctx._state is not None else None
         actions = with_pending(pending, None) if pending is not None else None
         end = ctx.lifecycle(_end_record(ctx, start, "ok", None), actions)
+        ctx.status, run.active[ctx] = "ok", None
         telling = run.tell(end, ctx)
         if telling is not None:
             await telling
     except Exception as error:
-        await _fail(ctx, start, error, begin)  # noqa: ASYNC120 - shielded
+        if end is not None and end.serial is not None:  # the store had failed to say so
+            _leave(ctx, error)
+        else:
+            await _fail(ctx, start, error, begin)  # noqa: ASYNC120 - shielded
         raise
     except BaseException as error:
+        if ctx.ended:
+            raise
         if type(error) is not run.cancelled:
             # On trio a failure beside a cancellation comes as one group of both; the cancellation will come again.
             failed = error.subgroup(Exception) if isinstance(error, BaseExceptionGroup) else None
@@ -421,8 +469,30 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
             run.defer_turn(ctx)
         _leave(ctx, error)
         raise
-    ctx.status = "ok"
     _leave(ctx, None)
+
+
+def end_orphans(run: Invocation, above: Turn | None) -> None:
+    """End what goes on, in tasks that nobody waited for, in the turn of `above`, whose agent is done, or in the run.
+
+    Such tasks can't be stopped from here, but nothing is stored any more that they say.
+    """
+    orphans = [one for one in run.active if one is not above and (above is None or one.under(above))]
+    if not orphans:
+        return
+    run.be_strict()
+    paths = [one.path for one in orphans if isinstance(one, Turn) and not one.ended]
+    who = f"agent {above.path!r}" if above is not None else "the run"
+    for one in reversed(orphans):  # who is directed before who directs
+        one.cut_off(f"{who} had ended without waiting for it")
+    if paths:
+        logger.error(
+            "run %s: %s has ended without waiting for turns that were started in it: %s. They end here; run agents in "
+            "a task group, which waits for them",
+            run.id,
+            who,
+            ", ".join(paths),
+        )
 
 
 def outcome_of(ctx: Turn, error: BaseException | None, pending: tuple[Question, ...] = ()) -> Outcome:
@@ -442,6 +512,7 @@ def outcome_of(ctx: Turn, error: BaseException | None, pending: tuple[Question, 
 async def _tell_pause(ctx: Turn, start: AgentStart, begin: Event) -> Exception | None:
     """The turn waits for an answer: store that. Gives why it couldn't be."""
     ctx.status = "paused"
+    ctx._run.active[ctx] = None
     with anyio.move_on_after(_GRACE, shield=True) as scope:
         try:
             if begin.serial is not None:
@@ -454,6 +525,9 @@ async def _tell_pause(ctx: Turn, start: AgentStart, begin: Event) -> Exception |
 async def _fail(ctx: Turn, start: AgentStart, error: Exception, begin: Event) -> None:
     """The turn has failed: say where, and store its end."""
     explain(error, ctx)
+    if ctx.ended:
+        return
+    ctx._run.active[ctx] = None
     if begin.serial is not None:
         timeout = isinstance(error, AgentTimeout) and error.agent == ctx.path
         ctx.status = "timeout" if timeout else "error"
@@ -500,10 +574,14 @@ async def _tell_failure(ctx: Turn, record: AgentComplete) -> None:
 
 def _leave(ctx: Turn, error: BaseException | None) -> None:
     run, status = ctx._run, ctx.status
+    if ctx.ended:
+        return
     ctx.ended = True
     if ctx._state is not None:
         ctx._state.close()
     run.active.pop(ctx, None)
+    if ctx._active:
+        end_orphans(run, ctx)
     parent, said = ctx._parent, ctx._said
     if parent is not None and said is not None:
         parent._said = said
@@ -613,7 +691,11 @@ async def _body(ctx: Turn) -> None:
             await ctx.emit(reply)
             return
     work = agent.run(ctx)
-    result = await (work if type(work) is CoroutineType else drive(ctx.emit, ctx.path, work))
+    try:
+        result = await (work if type(work) is CoroutineType else drive(ctx.emit, ctx.path, work))
+    finally:
+        if ctx._active:
+            end_orphans(ctx._run, ctx)
     if result is not None:
         _refuse(ctx, result)
     if plugins.after_agent or agent.after_agent:

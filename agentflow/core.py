@@ -453,6 +453,8 @@ class InvocationContext(Watching):
                 return None
             if run.on_event is not None:
                 event = await run.on_event(self, event)
+                if run.strict:
+                    self._check()
                 fields = event.__dict__
             if origin.ended:  # meanwhile
                 origin, event, place = self, self._stamp(event), self._place
@@ -536,7 +538,7 @@ class InvocationContext(Watching):
     # How it is done
 
     def _check(self) -> None:
-        if self.ended:
+        if self.ended or (self._run.strict and self.over()):
             raise ContextEnded(
                 f"the turn of agent {self.path!r} has ended, so its context can't be used any more: "
                 "don't keep ctx, and wait for tasks that use it before the agent returns"
@@ -566,11 +568,12 @@ class InvocationContext(Watching):
         event = copy_event(event)
         fields = event.__dict__
         if fields["path"] or fields["serial"] is not None:  # said before: this is another event
-            fields["id"], fields["timestamp"], fields["seq"], fields["serial"] = "", 0.0, None, None
+            fields["timestamp"], fields["seq"], fields["serial"] = 0.0, None, None
         run = self._run
-        fields["id"] = fields["id"] or run.new_id()
+        fields["id"] = run.new_id()
         fields["timestamp"] = fields["timestamp"] or run.time()
-        fields["author"] = fields["author"] or self.agent.name
+        if fields["author"] in ("", "user"):
+            fields["author"] = self.agent.name
         fields["invocation_id"] = run.id
         fields["branch"] = self._place.branch
         fields["path"] = self.path

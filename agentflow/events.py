@@ -349,12 +349,12 @@ class Event(BaseModel):
     """One thing that happened in a run. Frozen; what is left out is filled in when an agent emits it.
 
     Attributes:
-        id: Unique in the session.
+        id: Unique in the session; given when it is emitted.
         seq: Place in its branch of its run, from 1, without gaps; given at commit. `None` for partial events.
         serial: Place in its session, from 1, without gaps, in commit order; given at commit. What to order by.
         invocation_id: The run.
         timestamp: Seconds since the epoch, when it was emitted.
-        author: Name of the agent, or `"user"`.
+        author: Name of the agent, or of whom it speaks for; `"user"` is the user alone.
         branch: Dotted; empty on the root's line.
         path: Dotted path of the agent from the root, for instance `"panel.views.critic"`.
         iteration: Number of the nearest enclosing loop's iteration, from 1.

@@ -1,9 +1,12 @@
 """One run, as its reader has it: a handle to enter, iterate and leave; and the run itself, which may outlive it."""
 
 import logging
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -95,7 +98,12 @@ class Live:
             self.invocation.channel.stop_reading()
 
     def unfinished(self) -> list[str]:
-        return sorted(ctx.path for ctx in self.invocation.active)
+        turns = [one for one in self.invocation.active if isinstance(one, InvocationContext)]
+        return sorted(turn.path for turn in turns if not turn.ended)
+
+
+inside: ContextVar[tuple[Live, ...]] = ContextVar("agentflow_runs", default=())
+"""The runs that the running code is inside of."""
 
 
 async def end_runs(lives: Sequence[Live], reason: str) -> None:
@@ -130,20 +138,20 @@ class Run:
 
     Attributes:
         id: The run's id, from when the block is entered.
-        position: The `serial` of the last event that this handle gave.
+        position: The `serial` of the last event that this handle gave; before the first, where it was attached.
     """
 
-    def __init__(self, start: Callable[[], Awaitable[tuple[Live, deque[Event], int]]]) -> None:
+    def __init__(self, start: Callable[[], Awaitable[tuple[Live, deque[Event], int]]], position: int = 0) -> None:
         self._start = start
         self._live: Live | None = None
         self._backlog: deque[Event] = deque()
         self._read_from(None)
         self._entered = False
         self._left = False
-        self._reader: int | None = None  # the id of the task that reads
+        self._reader: weakref.ref[Any] | None = None  # the task that has read last
         self._call: Callable[[Callable[[], None]], object] | None = None
         self._replayed = 0  # what was stored up to here comes from the session, not from the channel
-        self.position = 0
+        self.position = position
 
     async def __aenter__(self) -> Self:
         if self._entered:
@@ -226,8 +234,12 @@ class Run:
         return await self._channel.receive() if self._channel is not None else None
 
     def _noted_reader(self) -> None:
-        if self._reader is None:
-            self._reader = id(self._known().loop.current_task())
+        self._reader = weakref.ref(self._known().loop.current_task())
+
+    def _stop_reading(self, noted: "weakref.ref[Any] | None") -> None:
+        """Nobody reads here any more, unless another task has begun to since that was `noted`."""
+        if not self._left and self._reader is noted:
+            self._known().invocation.channel.stop_reading()
 
     def _read_from(self, channel: Channel | None) -> None:
         self._channel = channel
@@ -296,15 +308,28 @@ class Run:
     async def wait(self) -> RunResult:
         """Let the run end, and return what came of it. Events that nobody reads are dropped.
 
-        Called while another task reads, it leaves the reading to that one.
+        Called while another task reads, it leaves the reading to that one, for as long as that task lives; called when
+        the block has been left, to whoever is attached now.
 
         Raises:
+            ConfigError: An agent of the run would wait for itself.
             Exception: What the run raised.
         """
         live = self._known()
-        if self._reader in (None, id(live.loop.current_task())):
-            live.invocation.channel.stop_reading()
-        await live.done.wait()
+        if any(live is one for one in inside.get()) and not live.done.is_set():
+            raise ConfigError(f"run {live.invocation.id!r} can't be waited for inside of it: it would wait for itself")
+        noted = self._reader
+        reader = noted() if noted is not None else None
+        if reader is None or reader is live.loop.current_task():
+            self._stop_reading(noted)
+            await live.done.wait()
+        else:
+            forget = live.loop.on_end(reader, partial(self._stop_reading, noted))
+            del reader  # on trio its end is that nobody has it any more
+            try:
+                await live.done.wait()
+            finally:
+                forget()
         if live.error is not None and not live.error_seen:
             live.error_seen = True
             raise live.error

@@ -13,13 +13,13 @@ import anyio
 from anyio.abc import TaskGroup
 
 from agentflow import tracing
-from agentflow._busy import OnBusy, SessionTurns, inside, turns_in
+from agentflow._busy import OnBusy, SessionTurns, turns_in
 from agentflow._hooks import Hooks, call_hook, plugin_name
 from agentflow._invocation import Invocation, Place, Scheduler
 from agentflow._resources import Resources
 from agentflow._streams import Channel, Loop, running_loop
 from agentflow._sync import SyncRun
-from agentflow._turn import Services, as_event, take_turn
+from agentflow._turn import Services, as_event, end_orphans, take_turn
 from agentflow.content import Part, ToolResult, UserContent, as_parts
 from agentflow.core import Agent, InvocationContext, Plugin
 from agentflow.errors import AnswerRefused, CommitUnknown, ConfigError, PluginError, RunNotFound
@@ -31,7 +31,7 @@ from agentflow.models.registry import resolve_model
 from agentflow.outcome import Outcome
 from agentflow.policies import Limits, seconds
 from agentflow.questions import Paused
-from agentflow.run import Live, OnConsumerGone, Run, RunResult, RunStatus, end_runs
+from agentflow.run import Live, OnConsumerGone, Run, RunResult, RunStatus, end_runs, inside
 from agentflow.services.artifacts import ArtifactService
 from agentflow.services.inmemory import (
     InMemoryArtifactService,
@@ -265,11 +265,12 @@ class Runner:
                 told, journal = await self._read_answers(key, answers or {}, parts)
                 session = await self.sessions.get(key, recent=0) if session_id is not None else None
                 session = session or await self.sessions.create(*key)
+                tasks = self._running_group()  # likewise: the store may have taken its time
                 live = self._make(
                     key, dict(session.state), lookahead, stream, limits or self.limits, on_consumer_gone, journal
                 )
                 self._live[live.invocation.id] = live
-                live.task = self._running_group().create_task(
+                live.task = tasks.create_task(
                     self._host(live, turns, told, dict(state or {})), name=f"agentflow run {live.invocation.id}"
                 )
             except BaseException:
@@ -350,7 +351,7 @@ class Runner:
             backlog = (event for event in session.events if event.invocation_id == run_id and event.path)
             return live, deque(backlog), session.version
 
-        return Run(start)
+        return Run(start, after)
 
     async def _read_answers(
         self, key: SessionKey, answers: Mapping[str, Any], parts: tuple[Part, ...]
@@ -443,7 +444,8 @@ class Runner:
         finally:
             root.ended = True
             run.stopping = True
-            if run.has_deferred or self._hooks.having("after_run"):
+            run.be_strict()
+            if run.active or run.has_deferred or self._hooks.having("after_run"):
                 with anyio.CancelScope(shield=True), tracing.current(live.span):
                     await self._last_words(live, root)
             self._settle(live, root)
@@ -501,9 +503,14 @@ class Runner:
 
     async def _last_words(self, live: Live, root: InvocationContext) -> None:
         """Commit what was deferred and let plugins know; shielded, each plugin within its time."""
+        run = live.invocation
         with anyio.move_on_after(self.teardown_timeout) as scope:
             try:
-                await live.invocation.flush()
+                end_orphans(run, None)
+                await self._flush(run)
+                if run.active:  # turns of which the start was on its way
+                    end_orphans(run, None)
+                    await self._flush(run)
             except Exception as error:
                 live.error = live.error or error
         if scope.cancelled_caught:
@@ -518,6 +525,16 @@ class Runner:
                     live.error = live.error or error
             if scope.cancelled_caught:
                 logger.error("plugin %r: after_run took longer than %g s", plugin_name(plugin), self.teardown_timeout)
+
+    async def _flush(self, run: Invocation) -> None:
+        """Commit what was deferred: nothing follows that would take along what the store refuses once."""
+        try:
+            await run.flush()
+        except CommitUnknown:
+            raise
+        except Exception:
+            logger.warning("run %s: how its turns ended could not be stored; once more", run.id, exc_info=True)
+            await run.flush()
 
     def _settle(self, live: Live, root: InvocationContext) -> None:
         """Say how the run ended, and close its stream."""

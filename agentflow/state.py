@@ -41,9 +41,10 @@ class Group:
         contributions: By child and key what was brought, oldest first: the value, and the turns it would be dropped
             with, should they be tried again.
         reason: Why its branches are cancelled, once they are.
+        stopped: Children that were cancelled by themselves.
     """
 
-    __slots__ = ("coming", "contributions", "name", "policy", "reason", "reducers", "writers")
+    __slots__ = ("coming", "contributions", "name", "policy", "reason", "reducers", "stopped", "writers")
 
     def __init__(self, name: str, on_conflict: OnConflict, around: "Groups" = ()) -> None:
         self.name = name
@@ -55,6 +56,7 @@ class Group:
         self.coming: dict[str, list[tuple[int, str]]] = {}
         self.contributions: dict[int, dict[str, list[tuple[tuple[object, ...], Any]]]] = {}
         self.reason = ""
+        self.stopped: frozenset[int] = frozenset()
 
     def conflict(self, key: str, index: int) -> str | None:
         """The branch of another child that wrote `key` before, or is about to, if one did."""

@@ -19,7 +19,7 @@ from opentelemetry.trace import SpanContext
 from agentflow._generators import in_context
 from agentflow._invocation import Watcher, summary
 from agentflow._streams import Ticket, new_scope
-from agentflow._turn import outcome_of, take_turn
+from agentflow._turn import Turn, outcome_of, take_turn
 from agentflow.content import UserContent
 from agentflow.core import Agent, InvocationContext
 from agentflow.errors import ConfigError, LimitExceeded, PluginError, ServiceError
@@ -100,7 +100,7 @@ class Branches:
     """
 
     __slots__ = (
-        "_alone", "_asking", "_began", "_began_ns", "_closed", "_context", "_ended", "_keep", "_names", "_opened",
+        "_alone", "_asking", "_began", "_began_ns", "_closed", "_context", "_ended", "_keep", "_names",
         "_paused", "_private", "_running", "_scoped", "_tally", "_tasks", "_waiting", "_watchers", "_worker",
         "agents", "branches", "broken", "ctx", "failed", "group", "max_concurrency", "name", "settled", "task",
         "timeout", "total",
@@ -150,7 +150,6 @@ class Branches:
         self._began_ns = 0
         self._context: Context | None = None
         self._tasks: TaskGroup | None = None
-        self._opened: Event | None = None
         self._closed: Event | None = None
 
     # For who directs
@@ -160,7 +159,7 @@ class Branches:
         ctx, run = self.ctx, self.ctx._run
         names = [agent.name for agent in self.agents]
         await ctx.flush()
-        self._opened = ctx.lifecycle(
+        opened = run.active[self] = ctx.lifecycle(
             ScatterStart(
                 self.name, len(names), names, summary(ctx.user_text if self.task is None else self.task), self.timeout,
                 self.max_concurrency, self._alone,
@@ -168,7 +167,7 @@ class Branches:
         )  # fmt: skip
         try:
             if ctx._past is None or self.name not in ctx._past.groups:  # else it has been open since before a pause
-                telling = run.tell(self._opened, ctx)
+                telling = run.tell(opened, ctx)
                 if telling is not None:
                     await telling
             self._began, self._began_ns = run.now(), time.time_ns()
@@ -202,6 +201,8 @@ class Branches:
                 raise error
             if run.stopping:
                 await checkpoint()  # branches don't raise that they were cancelled: who directs them is stopped here
+            if run.strict:
+                ctx._check()
             ctx.join_loops()
             if self._paused:
                 self._pause()
@@ -211,9 +212,11 @@ class Branches:
             telling = run.tell(self._closed, ctx, wait=not self.failed)
             if telling is not None:
                 await telling
+            run.active.pop(self, None)
         except BaseException as failure:  # noqa: ASYNC103 - raised, or what the block had raised before
             pause = pause_in(failure) if not self.failed else None
             if pause is not None:  # the group stays open until there is an answer
+                run.active.pop(self, None)
                 raise pause from None  # noqa: ASYNC104 - it is what was raised, perhaps in a group
             self._break_off(failure)
             if self.failed and not directing:
@@ -293,6 +296,7 @@ class Branches:
     def cancel(self, branch: Branch) -> None:
         """Stop one branch; `next` gives it when it has ended. One that waits for room never starts: it is skipped."""
         if branch.scope is not None:
+            self.group.stopped |= {branch.index}
             branch.scope.cancel()
         elif branch.outcome is None:
             self._waiting = [entry for entry in self._waiting if entry[2] is not branch]
@@ -435,6 +439,7 @@ class Branches:
             return
         if self.branches.pop(branch.index, None) is not None:
             self._tally[branch.outcome.status] = self._tally.get(branch.outcome.status, 0) + 1
+            self.ctx._run.outcomes.pop(branch.outcome.branch, None)  # of an attempt before this one
             if not branch.outcome.ok:
                 self.group.forget(branch.index)
 
@@ -495,14 +500,26 @@ class Branches:
         record.total_time_ms = round((self.ctx._run.now() - self._began) * 1000, 3)
         return record
 
-    def _break_off(self, error: BaseException) -> None:
+    def _break_off(self, error: BaseException | None) -> None:
         """Cancelled from outside, or the store failed: how the group ended is told with the cancelled turns."""
-        ctx, run, opened, closed = self.ctx, self.ctx._run, self._opened, self._closed
+        ctx, run, closed = self.ctx, self.ctx._run, self._closed
+        opened = run.active.pop(self, None)
         how = type(error).__name__ if isinstance(error, Exception) else "cancelled"
         self.group.reason = self.group.reason or run.why(run.now()) or how
         if opened is not None and opened.serial is not None and (closed is None or closed.serial is None):
             ctx._said = self.results()
             ctx.tell_later(partial(self._gather, ctx._said, hidden=False))
+
+    def under(self, above: Turn) -> bool:
+        """Whether it is a group of the turn of `above`, or of one in it."""
+        return self.ctx.under(above)
+
+    def cut_off(self, reason: str) -> None:
+        """Tell how the group ended, though nobody waits for it; no branch starts any more."""
+        self.group.reason = self.group.reason or reason
+        if self._closed is None:
+            self._break_off(None)
+        self.ctx._run.active.pop(self, None)
 
     def raise_failures(self) -> None:
         """Raise what made the group fail: a lone failure as itself, several as a group.

@@ -22,7 +22,7 @@ from agentflow import (
 from agentflow.agents.branches import Branch, Branches
 from agentflow.core import Agent
 from agentflow.events import GatherComplete
-from tests.core.actors import fails, play, says, sleeps
+from tests.core.actors import fails, play, says, sleeps, swallows
 
 
 @agent
@@ -269,3 +269,41 @@ async def test_what_is_no_content_is_refused_before_the_child_starts() -> None:
 
     played = await play(directs("asks", turn, echo))
     assert [event.author for event in played.events if event.lifecycle] == ["asks", "asks"]
+
+
+async def test_branches_that_are_forgotten_are_not_in_the_result_as_an_earlier_attempt_left_them() -> None:
+    tries = []
+
+    async def waits(ctx: InvocationContext) -> None:
+        if len(tries) == 1 and ctx.user_text == "two":
+            await anyio.sleep_forever()
+
+    async def turn(ctx: InvocationContext) -> None:
+        tries.append(ctx)
+        async with Branches(ctx, keep=False) as group:
+            for word in ("one", "two"):
+                group.add(ctx.agent.sub_agents[0], message=word)
+            await group.next()
+            if len(tries) == 1:
+                raise ValueError("once")
+            await every(group)
+
+    leaf = FunctionAgent("leaf", waits)
+    played = await play(FunctionAgent("boss", turn, sub_agents=[leaf], retry=Retry(attempts=2, delay=0)))
+    assert len(tries) == 2
+    assert played.run.result.outcomes == {}
+
+
+@pytest.mark.parametrize("lookahead", [0, 64])
+async def test_what_follows_who_swallowed_that_its_branch_was_cancelled_does_not_begin(lookahead: int) -> None:
+    async def turn(ctx: InvocationContext) -> None:
+        async with Branches(ctx) as group:
+            branch = group.add(ctx.agent.sub_agents[0])
+            await anyio.sleep(1)
+            group.cancel(branch)
+        assert branch.outcome is not None
+        assert branch.outcome.status == "cancelled"
+
+    line = SequentialAgent("line", [swallows("a"), says("next", "x")])
+    played = await play(FunctionAgent("boss", turn, sub_agents=[line]), lookahead=lookahead)
+    assert played.texts == []

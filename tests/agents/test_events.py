@@ -15,6 +15,7 @@ from agentflow import (
     agent,
 )
 from tests.core.actors import play
+from tests.faults.checks import log_problems
 
 
 def emits(name: str, event: object) -> FunctionAgent:
@@ -63,6 +64,19 @@ async def test_an_event_that_is_emitted_again_is_another_event() -> None:
     first, second = [event for event in played.events if event.text]
     assert first.id != second.id
     assert (first.serial, second.serial) == (3, 4)
+
+
+async def test_ids_are_given_and_nobody_else_speaks_as_the_user() -> None:
+    @agent
+    async def a(ctx: InvocationContext) -> None:
+        await ctx.emit(Event(id="mine", parts="one"))
+        await ctx.emit(Event(id="mine", author="user", parts="two"))
+        await ctx.emit(Event(author="somebody else", parts="three"))
+
+    played = await play(a)
+    assert log_problems(played.session.events) == []
+    said = [(event.author, event.path) for event in played.events if event.text]
+    assert said == [("a", "a"), ("a", "a"), ("somebody else", "a")]
 
 
 async def test_parts_of_a_wrong_type_are_refused() -> None:

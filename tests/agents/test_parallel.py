@@ -18,7 +18,7 @@ from agentflow import (
     Usage,
     agent,
 )
-from tests.core.actors import fails, hears, play, refuses, says, sleeps, writes
+from tests.core.actors import fails, hears, play, refuses, says, sleeps, swallows, writes
 
 
 async def test_children_really_run_at_the_same_time() -> None:
@@ -356,3 +356,17 @@ def test_settings_that_can_t_work_are_refused(bad) -> None:
 def test_a_parallel_of_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match="at least one"):
         ParallelAgent("p", [])
+
+
+@pytest.mark.parametrize("lookahead", [0, 64])
+@pytest.mark.parametrize("how", ["group", "timeout"])
+async def test_what_follows_who_swallowed_a_cancellation_does_not_begin(how: str, lookahead: int) -> None:
+    @agent
+    async def wins(ctx: InvocationContext) -> None:
+        await anyio.sleep(1 if how == "group" else 100)
+
+    line = SequentialAgent("line", [swallows("a"), says("next", "x")], timeout=50)
+    played = await play(ParallelAgent("p", [line, wins], stop_when=1), lookahead=lookahead)
+    assert played.texts == []
+    (end,) = [end for end in played.records("agent_parallel_complete") if end.agent_name == "line"]
+    assert end.outcome == ("cancelled" if how == "group" else "timeout")

@@ -1,6 +1,7 @@
 """Little agents that tests are played with, and a way to play them to the end."""
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 
 import anyio
@@ -95,6 +96,16 @@ def refuses(name: str, *words: str) -> FunctionAgent:
             await anyio.sleep_forever()
         finally:
             raise ValueError(f"{name} failed")
+
+    return FunctionAgent(name, turn)
+
+
+def swallows(name: str) -> FunctionAgent:
+    """Waits until it is cancelled, and takes no notice."""
+
+    async def turn(ctx: InvocationContext) -> None:
+        with suppress(BaseException):
+            await anyio.sleep_forever()
 
     return FunctionAgent(name, turn)
 

@@ -1,6 +1,7 @@
 """What the sweeps of `test_every_step.py` found, as small as it can be: how a run ends that is stopped half-way."""
 
 import logging
+from contextlib import suppress
 
 import anyio
 import pytest
@@ -8,6 +9,7 @@ from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
 from agentflow import (
     Agent,
+    CommitUnknown,
     Event,
     InMemorySessionService,
     InvocationContext,
@@ -16,9 +18,11 @@ from agentflow import (
     Run,
     Runner,
     SequentialAgent,
+    SessionKey,
     agent,
 )
-from tests.core.actors import fails, play, refuses, says, sleeps
+from agentflow.testing import FailingSessionService
+from tests.core.actors import fails, play, read, refuses, says, sleeps
 from tests.faults.checks import log_problems
 from tests.faults.sweep import SlowStore
 from tests.faults.trees import Team
@@ -237,3 +241,19 @@ async def test_an_agent_whose_own_tasks_fail_as_they_are_cancelled_has_failed(ho
         if event.lifecycle and "_complete" in event.lifecycle.name
     }
     assert ends == {"a": "error", "root": "error"}
+
+
+@pytest.mark.parametrize("at", range(2, 17))
+async def test_what_a_store_has_written_though_it_failed_to_say_so_is_there_once_and_is_read(at: int) -> None:
+    store = InMemorySessionService()
+    silent = FailingSessionService(store, fail_at=at, calls=("append",), error=CommitUnknown("silent"), written=True)
+    group = ParallelAgent("p", [says("a", "x"), fails("b", "y"), sleeps("c", 50)], on_error="collect", stop_when=1)
+    events: list[Event] = []
+    async with Runner(SequentialAgent("s", [group, says("d", "z")]), sessions=silent) as runner:
+        with suppress(CommitUnknown):
+            await read(runner.run("go", session_id="s"), events)
+    session = await store.get(SessionKey("s", "user", "s"))
+    assert session is not None
+    assert log_problems(session.events) == []
+    assert [event.serial for event in events] == [event.serial for event in session.events][1:]
+    assert silent.failed == 1

@@ -1,13 +1,19 @@
 """The handle of a run: reading it, waiting for it, letting go of it, and finding it again."""
 
 import gc
+from collections.abc import Callable
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from agentflow import ConfigError, InMemorySessionService, Runner, RunNotFound
+from agentflow import ConfigError, InMemorySessionService, InvocationContext, Runner, RunNotFound, agent
 from tests.core.actors import fails, refuses, says, sleeps
+
+
+async def _after(seconds: float, call: Callable[[], object]) -> None:
+    await anyio.sleep(seconds)
+    call()
 
 
 async def test_waiting_after_reading_some_events_lets_the_run_end() -> None:
@@ -17,6 +23,67 @@ async def test_waiting_after_reading_some_events_lets_the_run_end() -> None:
         with anyio.fail_after(5):
             result = await run.wait()
     assert result.text == "two"
+
+
+@pytest.mark.parametrize("wait_first", [False, True])
+async def test_waiting_goes_on_when_the_task_that_read_has_ended(wait_first: bool) -> None:
+    waiting = anyio.Event()
+
+    async def read_some() -> None:
+        async for _ in run:
+            if wait_first:
+                await waiting.wait()
+            return
+
+    async with Runner(says("a", "one", "two")) as runner, runner.run("go") as run, anyio.create_task_group() as tasks:
+        reader = tasks.start_soon(read_some)
+        for _ in range(9):
+            await checkpoint()
+        if wait_first:
+            tasks.start_soon(_after, 1, waiting.set)
+        with anyio.fail_after(50):
+            result = await run.wait()
+        del reader
+    assert result.text == "two"
+
+
+async def test_waiting_leaves_the_reading_to_the_task_that_reads_next() -> None:
+    got = []
+
+    async def read(many: int) -> None:
+        async for event in run:
+            got.append(event.text)
+            await anyio.sleep(2)
+            if len(got) == many:
+                return
+
+    async with Runner(says("a", "one", "two")) as runner, runner.run("go") as run, anyio.create_task_group() as tasks:
+        tasks.start_soon(read, 1)
+        await anyio.sleep(1)
+        tasks.start_soon(_after, 0.5, lambda: tasks.start_soon(read, 4))
+        await run.wait()
+    assert got == ["", "one", "two", ""]
+
+
+async def test_waiting_at_a_handle_that_was_left_leaves_the_events_to_who_is_attached() -> None:
+    async with Runner(sleeps("a", 50)) as runner:
+        async with runner.run("go", on_consumer_gone="detach") as run:
+            pass
+        async with runner.attach(run.id) as again, anyio.create_task_group() as tasks:
+            tasks.start_soon(run.wait)
+            assert [event.text async for event in again if event.text] == ["good night", "good morning"]
+
+
+async def test_an_agent_can_not_wait_for_its_own_run() -> None:
+    @agent
+    async def selfish(ctx: InvocationContext) -> None:
+        with pytest.raises(ConfigError, match="wait for itself"):
+            await run.wait()
+        await ctx.emit(ctx.text("no"))
+
+    async with Runner(selfish) as runner, runner.run("go") as run:
+        result = await run.wait()
+    assert result.text == "no"
 
 
 async def test_waiting_without_reading_gives_the_result() -> None:
@@ -198,3 +265,42 @@ async def test_who_waits_while_the_runner_ends_is_told_and_leaves_nothing() -> N
         for _ in range(5):
             await checkpoint()
     assert len(made) == 1
+
+
+async def test_a_run_that_is_entered_while_its_runner_ends_leaves_nothing() -> None:
+    asked, go = anyio.Event(), anyio.Event()
+
+    class Slow(InMemorySessionService):
+        async def get(self, *args, **options):
+            asked.set()
+            await go.wait()
+            return await super().get(*args, **options)
+
+    async def enter() -> None:
+        with pytest.raises(ConfigError, match="enter the Runner"):
+            async with runner.run("go", session_id="s"):
+                pass
+
+    store = Slow()
+    runner = Runner(says("a", "one"), sessions=store)
+    async with anyio.create_task_group() as tasks:
+        async with runner:
+            tasks.start_soon(enter)
+            await asked.wait()
+        go.set()
+    assert runner._live == {}
+    async with runner, runner.run("go", session_id="s", on_busy="reject") as run:
+        assert (await run.wait()).text == "one"
+
+
+async def test_a_handle_that_has_read_nothing_yet_is_where_it_was_attached() -> None:
+    async with Runner(sleeps("a", 50)) as runner:
+        async with runner.run("go", on_consumer_gone="detach") as run:
+            async for event in run:
+                if event.text:
+                    break
+        async with runner.attach(run.id, after=run.position) as again:
+            pass
+        assert again.position == run.position
+        async with runner.attach(run.id, after=again.position) as third:
+            assert [event.text async for event in third if event.text] == ["good morning"]

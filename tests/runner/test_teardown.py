@@ -5,14 +5,18 @@ import pytest
 
 from agentflow import (
     Agent,
+    CommitUnknown,
+    InMemorySessionService,
     InvocationContext,
     ParallelAgent,
     Plugin,
     PluginError,
     Runner,
     SequentialAgent,
+    ServiceError,
     agent,
 )
+from agentflow.testing import FailingSessionService
 from tests.core.actors import read, says, sleeps
 from tests.faults.checks import log_problems
 
@@ -174,3 +178,25 @@ async def test_a_slow_after_run_is_bounded_also_for_a_cancelled_run(caplog: pyte
             await run.wait()
     assert run.status == "cancelled"
     assert "after_run took longer" in caplog.text
+
+
+async def test_what_the_store_refuses_once_at_the_very_end_is_stored_all_the_same() -> None:
+    store = InMemorySessionService()
+    failing = FailingSessionService(store, fail_at=5, calls=("append",))
+    async with Runner(SequentialAgent("s", [sleeps("a", 50)]), sessions=failing) as runner:
+        run = await stop_at_first_words(runner)
+    assert (run.status, failing.failed) == ("cancelled", 1)
+    session = await store.get(run.session)
+    assert session is not None
+    assert log_problems(session.events) == []
+
+
+@pytest.mark.parametrize(("error", "times", "calls"), [(ServiceError("full"), 2, 2), (CommitUnknown("silent"), 1, 1)])
+async def test_it_is_tried_once_more_and_not_where_it_may_be_stored_already(
+    error: Exception, times: int, calls: int
+) -> None:
+    failing = FailingSessionService(InMemorySessionService(), fail_at=5, calls=("append",), error=error, times=times)
+    async with Runner(SequentialAgent("s", [sleeps("a", 50)]), sessions=failing) as runner:
+        with pytest.raises(type(error), match=str(error)):
+            await stop_at_first_words(runner)
+    assert failing.failed == calls

@@ -303,7 +303,6 @@ LARGE = {
     "artifacts": Event(actions=Actions(artifact_delta={BIG: 1})),
     "actions, extra": Event(actions=Actions(extra={"x": BIG})),
     "error": Event(parts=(Text("x"),), error=ErrorInfo("E", BIG)),
-    "id": Event(id=BIG, parts=(Text("x"),)),
     "author": Event(author=BIG, parts=(Text("x"),)),
     "unknown field": Event.model_validate({"mood": BIG, "parts": ["x"]}),
 }
