@@ -168,7 +168,7 @@ class Reach(Turn):
         past = self._past.child(ctx.path, ctx._place.branch, ctx.iteration) if self._past is not None else None
         if past is None:
             return None
-        if past.status == "paused" and not past.has_news():
+        if past.status == "paused" and not past.news():
             ctx.status = "paused"
             raise Paused(past.waits_for())
         if past.status in ("paused", "running"):

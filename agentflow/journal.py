@@ -47,12 +47,13 @@ class Past:
         usage: What models charged for it, those that it directs aside; and for all of it before it began again.
         seconds: How long it took.
         since: The place in the log where it began.
+        until: The place in the log where it ended last; 0 if it never did.
     """
 
     __slots__ = (
         "_asked", "_escalated", "_journal", "_used", "agent", "branch", "calls", "children", "error", "events",
         "groups", "iteration", "loop", "path", "questions", "replay", "said", "seconds", "since", "status", "then",
-        "usage",
+        "until", "usage",
     )  # fmt: skip
 
     def __init__(self, journal: "Journal", event: Event, agent: str) -> None:
@@ -68,6 +69,7 @@ class Past:
         self.usage = Usage()
         self.seconds = 0.0
         self.since = event.serial or 0
+        self.until = 0
         self.children: list[Past] = []
         self.begin()
 
@@ -134,20 +136,20 @@ class Past:
 
     def waits_for(self, below: str | None = None) -> list[Question]:
         """What it, and whoever it directs, waits for; `below` a branch: only on that and what is under it."""
-        own = [question for question in self.questions if question.id not in self._journal.answers]
-        asked = own + [question for past in self.children if past.status == "paused" for question in past.waits_for()]
-        return asked if below is None else [question for question in asked if _under(question.branch, below)]
+        return [question for _, question in self._asks(below) if question.id not in self._journal.answers]
 
-    def has_news(self, below: str | None = None) -> bool:
-        """Whether one of these has been answered now."""
-        fresh = any(
-            question.id in self._journal.fresh and (below is None or _under(question.branch, below))
-            for question in self.questions
-        )
-        return fresh or any(
-            past.status == "paused" and (below is None or _under(past.branch, below)) and past.has_news()
-            for past in self.children
-        )
+    def news(self, below: str | None = None) -> list[Question]:
+        """Which of these have been answered since who asks them paused."""
+        answered = self._journal.answered
+        return [question for past, question in self._asks(below) if answered.get(question.id, 0) > past.until]
+
+    def _asks(self, below: str | None) -> Iterator[tuple["Past", Question]]:
+        for question in self.questions:
+            if below is None or _under(question.branch, below):
+                yield self, question
+        for past in self.children:
+            if past.status == "paused":
+                yield from past._asks(below)
 
     def repeats(self, event: object, branch: str) -> bool:
         """Whether it said this before: the turn begins again, and what it had said is stored."""
@@ -218,7 +220,7 @@ class Journal:
         root: Its root's turn; `None` if it never began.
         user_content: What the user said to start it.
         answers: What has been answered, by question.
-        fresh: The questions that are answered now.
+        answered: The place in the log of each answer.
         count: The highest number of an event's id.
         tool_calls: How many tool calls an agent's model made, by path and branch.
     """
@@ -228,7 +230,7 @@ class Journal:
         self.root: Past | None = None
         self.user_content: tuple[Part, ...] = ()
         self.answers: dict[str, ToolResult] = {}
-        self.fresh: set[str] = set()
+        self.answered: dict[str, int] = {}
         self.count = 0
         self.tool_calls: Counter[tuple[str, str]] = Counter()
         self.contributions: list[tuple[int, str, dict[str, Any]]] = []
@@ -237,7 +239,7 @@ class Journal:
         for event in events:
             if event.author == "user" and not event.path:
                 results = [part for part in event.parts if type(part) is ToolResult]
-                self.answers.update((part.id, part) for part in results)
+                self.answer(results, event.serial or 0)
                 if event.invocation_id == run_id and not self.user_content and not results:
                     self.user_content = event.parts
             elif event.invocation_id == run_id:
@@ -249,6 +251,11 @@ class Journal:
             number = event.id.rpartition("-")[2]
             if event.invocation_id == run_id and number.isdecimal():
                 self.count = max(self.count, int(number))
+
+    def answer(self, results: Iterable[ToolResult], serial: int) -> None:
+        """Enter answers that stand at `serial` in the log."""
+        for result in results:
+            self.answers[result.id], self.answered[result.id] = result, serial
 
     def open_groups(self) -> list[str]:
         """The beginnings of the branches of all groups that haven't gathered."""
@@ -267,6 +274,7 @@ class Journal:
         if event.usage is not None:
             past.usage = past.usage + event.usage
         if isinstance(record, AgentComplete):
+            past.until = event.serial or 0
             self._end(past, record)
         elif isinstance(record, LoopIteration):
             past.loop = record.iteration
@@ -345,7 +353,8 @@ def check_answers(
 ) -> tuple[list[ToolResult], Journal | None]:
     """The answers as they are to be stored, and the run that waits for them, with them entered.
 
-    There is no such run where all of them are late results of long-running tools, for which nobody waits.
+    There is no such run where all of them are late results of long-running tools, for which nobody waits. An answer
+    that is stored already, and on which nobody has acted yet, may be given again: it isn't stored twice.
 
     Args:
         events: All of the session.
@@ -376,19 +385,22 @@ def check_answers(
     if len(runs) > 1:
         raise AnswerRefused(f"these answers belong to {len(runs)} runs ({', '.join(runs)}): answer each by itself")
     journal = Journal(runs[0], events)
-    for id in results:
+    for id, result in results.items():
         if id in asked:
-            _check_waits(journal, asked[id])
-    journal.answers.update(results)
-    journal.fresh = set(results)
-    return list(results.values()), journal
+            _check_waits(journal, asked[id], result)
+    new = [result for id, result in results.items() if id not in asked or id not in journal.answers]
+    journal.answer(new, (events[-1].serial or 0) + 1)
+    return new, journal
 
 
-def _check_waits(journal: Journal, question: Question) -> None:
-    root, id = journal.root, question.id
-    if id in journal.answers:
-        raise AnswerRefused(f"question {id!r} has been answered already")
-    if root is None or root.status != "paused" or all(id != waiting.id for waiting in root.waits_for()):
+def _check_waits(journal: Journal, question: Question, result: ToolResult) -> None:
+    root, id, given = journal.root, question.id, journal.answers.get(question.id)
+    waits = root if root is not None and root.status == "paused" else None
+    if given is not None:
+        again = (given.result, given.is_error) == (result.result, result.is_error)
+        if not again or waits is None or all(id != heard.id for heard in waits.news()):
+            raise AnswerRefused(f"question {id!r} has been answered already")
+    elif waits is None or all(id != waiting.id for waiting in waits.waits_for()):
         raise AnswerRefused(f"nobody waits for an answer to {id!r} any more")
     if question.kind == "confirmation":  # it must be about the call that the model made
         past, call = journal.find(question.path, question.branch), question.call

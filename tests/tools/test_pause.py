@@ -1,11 +1,13 @@
 """A run that asks a person pauses, and goes on where it was when the answer comes."""
 
 import operator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from pydantic import BaseModel
 
 from agentflow import (
@@ -20,6 +22,8 @@ from agentflow import (
     LoopAgent,
     ParallelAgent,
     Paused,
+    Plugin,
+    PluginError,
     Run,
     Runner,
     SequentialAgent,
@@ -528,6 +532,63 @@ async def test_what_only_the_type_itself_can_tell_is_asked_again() -> None:
     assert talk.pending == ["Number? (the answer 3 doesn't fit: Value error, odd)"]
     await talk.say(**{"Number?": 4})
     assert talk.texts == ["a: 4"]
+
+
+# An answer that nobody has acted on yet
+
+
+class Ends(Plugin):
+    """Ends the run where an answer has just been stored: by an error, as a crash would, or by a cancellation."""
+
+    def __init__(self) -> None:
+        self.how = ""
+        self.run: Run | None = None
+
+    async def before_run(self, ctx: InvocationContext) -> None:
+        if self.how == "error":
+            raise OSError("crash")
+        if self.how == "cancel":
+            assert self.run is not None
+            self.run.cancel("enough")
+            await checkpoint()
+
+
+@pytest.mark.parametrize("how", ["error", "cancel"])
+@pytest.mark.parametrize("names", ["a", "ab"])
+async def test_a_run_that_ended_with_an_answer_just_stored_goes_on_when_it_is_given_again(how: str, names: str) -> None:
+    ends = Ends()
+    talk = Talk(ParallelAgent("p", [asks(name, name) for name in names]), {"plugins": [ends]})
+    run = await talk.say("go")
+    ids = {question.message: question.id for question in run.result.pending}
+
+    async def answer(name: str, value: object, how: str = "") -> Run:
+        ends.how = how
+        async with Runner(talk.root, sessions=talk.store, plugins=[ends]) as runner:
+            ends.run = runner.run(session_id="s", answers={ids[name]: value})
+            async with ends.run as run:
+                talk.events = [event async for event in run]
+        return run
+
+    with pytest.raises(PluginError) if how == "error" else nullcontext():
+        await answer("a", 1, how)
+    with pytest.raises(AnswerRefused, match="has been answered already"):
+        await answer("a", 2)
+    run = await answer(names[-1], 1)
+    assert (run.result.status, sorted(talk.texts)) == ("ok", [f"{name}: 1" for name in names])
+    stored = [part.id for event in await talk.log() for part in event.parts if part.kind == "tool_result"]
+    assert sorted(stored) == sorted(ids.values())
+    with pytest.raises(AnswerRefused, match="has been answered already"):
+        await answer("a", 1)
+
+
+async def test_an_answer_that_was_acted_on_isnt_taken_again() -> None:
+    talk = Talk(ParallelAgent("p", [asks("a", "A", "AA"), asks("b", "B")]))
+    await talk.say("go")
+    await talk.say(A=1)
+    with pytest.raises(AnswerRefused, match="has been answered already"):
+        await talk.say(A=1)
+    await talk.say(AA=2, B=3)
+    assert sorted(talk.texts) == ["a: 2", "b: 3"]
 
 
 # What is no answer
