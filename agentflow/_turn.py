@@ -105,7 +105,7 @@ class Turn(ABC):
         self._forks = 0
         self._form: dict[str, Any] | None = None
         self._made: Event | None = None
-        self._origins: dict[str, Turn] | None = None
+        self._origins: dict[str, Turn | None] | None = None
         self._said: Event | tuple[Outcome, ...] | None = None
         self._start: AgentStart | None = None
         self._state: State | None = None
@@ -166,12 +166,12 @@ class Turn(ABC):
         ctx._place = Place((*place.segments, fork, name), ((group, index), *place.groups), (*watchers, *place.watchers))
         return ctx
 
-    def beside(self, child: Any) -> Self:
-        """The context of a child that runs beside others of this turn: on a branch of its own."""
+    def beside(self, child: Any, past: Past | None = None) -> Self:
+        """The context of a child that runs beside others of this turn: on a branch of its own, or on that of `past`."""
         self._forks += 1
         place = self._place
         ctx = self.derive(child)
-        name = f"{child.name}#{self._forks + 1}"
+        name = f"{child.name}#{self._forks + 1}" if past is None else past.branch.rpartition(".")[2]
         ctx._place = Place((*place.segments, self.agent.name, name), place.groups, place.watchers)
         return ctx
 
@@ -287,9 +287,13 @@ class Turn(ABC):
             await telling
 
     def cancelled_end(self) -> Event:
-        """The terminal event of this turn, which was cancelled."""
+        """The terminal event of this turn, which was cancelled. If a pause did that it is paused too: it will go on."""
         assert self._start is not None
-        return self.lifecycle(_end_record(self, self._start, "cancelled", None))
+        above = self._parent
+        while above is not None and above.status != "paused":
+            above = above._parent
+        status: Status = "cancelled" if above is None else "paused"
+        return self.lifecycle(_end_record(self, self._start, status, None))
 
     def tell_later(self, make: Callable[[], Lifecycle]) -> None:
         """Leave a lifecycle event to the run's next commit, and its making too: a cancelled turn is to end now."""

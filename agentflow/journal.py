@@ -8,6 +8,7 @@ from its beginning, without saying again what it had said.
 from bisect import bisect
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import inf
 from operator import itemgetter
 from typing import Any
 
@@ -41,6 +42,7 @@ class Past:
 
     Attributes:
         status: How it ended; `"running"` where the log doesn't say.
+        apart: Whether it ran beside others of the same parent, on a branch of its own.
         loop: The iteration that it had begun last, where it is a loop's.
         replay: How many of its own events, stored already, it is still to emit again.
         then: What the keys that they wrote were before them, and become as it goes on.
@@ -48,19 +50,21 @@ class Past:
         seconds: How long it took.
         since: The place in the log where it began.
         until: The place in the log where it ended last; 0 if it never did.
+        watched: Whether somebody may have dropped some of its events.
     """
 
     __slots__ = (
-        "_asked", "_escalated", "_journal", "_used", "agent", "branch", "calls", "children", "error", "events",
+        "_asked", "_escalated", "_journal", "_used", "agent", "apart", "branch", "calls", "children", "error", "events",
         "groups", "iteration", "loop", "path", "questions", "replay", "said", "seconds", "since", "status", "then",
-        "until", "usage",
+        "until", "usage", "watched",
     )  # fmt: skip
 
-    def __init__(self, journal: "Journal", event: Event, agent: str) -> None:
+    def __init__(self, journal: "Journal", event: Event, start: AgentStart) -> None:
         self._journal = journal
         self._used = False
         self._asked: dict[str, int] = {}
-        self.agent = agent
+        self.agent = start.agent_name
+        self.apart = start.own_branch
         self.path = event.path
         self.branch = event.branch
         self.iteration = event.iteration
@@ -70,6 +74,7 @@ class Past:
         self.seconds = 0.0
         self.since = event.serial or 0
         self.until = 0
+        self.watched = False
         self.children: list[Past] = []
         self.begin()
 
@@ -86,6 +91,14 @@ class Past:
         self.replay = 0
         self.then: dict[str, Any] = {}
         self.said: Event | tuple[Outcome, ...] | None = None
+
+    def next_child(self, path: str, branch: str, iteration: int | None) -> "Past | None":
+        """The next turn of this child's that has not been asked for yet, whether on this branch or apart from it."""
+        for past in self.children:
+            line = ".".join(past.branch.split(".")[:-2]) if past.apart else past.branch
+            if not past._used and (past.path, line, past.iteration) == (path, branch, iteration):
+                return past
+        return None
 
     def child(self, path: str, branch: str, iteration: int | None) -> "Past | None":
         """The next turn of this child's that has not been asked for yet."""
@@ -151,9 +164,25 @@ class Past:
             if past.status == "paused":
                 yield from past._asks(below)
 
-    def repeats(self, event: object, branch: str) -> bool:
-        """Whether it said this before: the turn begins again, and what it had said is stored."""
-        return self.replay > 0 and branch == self.branch and isinstance(event, Event)
+    def words(self) -> list[Event]:
+        """What it, and whoever it directs, had said, in order; questions aside."""
+        return [
+            event
+            for event in self._journal.said
+            if self.since < (event.serial or 0) < (self.until or inf)
+            and _under(event.path, self.path)
+            and (not self.branch or _under(event.branch, self.branch))
+        ]
+
+    def repeats(self, branch: str) -> bool:
+        """Whether it said before what it says next on this branch: it begins again, and isn't yet where it was."""
+        return (self.replay > 0 or (self.watched and not self._arrived())) and branch == self.branch
+
+    def _arrived(self) -> bool:
+        """Whether it has come again to where it paused. Counting doesn't tell if some of its words were dropped."""
+        asked = [question for question in self.questions if question.kind == "input" and question.branch == self.branch]
+        paused = [past for past in self.children if past.status == "paused"]
+        return self._asked.get(self.branch, 0) == len(asked) and all(past._used for past in paused)
 
     def step(self) -> None:
         """The next of its stored events has been repeated."""
@@ -222,6 +251,7 @@ class Journal:
         answers: What has been answered, by question.
         answered: The place in the log of each answer.
         count: The highest number of an event's id.
+        said: What its agents said, questions aside.
         tool_calls: How many tool calls an agent's model made, by path and branch.
     """
 
@@ -233,6 +263,7 @@ class Journal:
         self.answered: dict[str, int] = {}
         self.count = 0
         self.tool_calls: Counter[tuple[str, str]] = Counter()
+        self.said: list[Event] = []
         self.contributions: list[tuple[int, str, dict[str, Any]]] = []
         self._latest: dict[tuple[str, str], Past] = {}
         self._state: dict[str, Any] = {}
@@ -306,7 +337,7 @@ class Journal:
                     one for one in self.contributions if one[0] <= past.since or not _under(one[1], past.branch)
                 ]
             return
-        past = self._latest[key] = Past(self, event, record.agent_name)
+        past = self._latest[key] = Past(self, event, record)
         above = event.path.rpartition(".")[0]
         parent = self.find(above, event.branch) if above else None
         if parent is not None:
@@ -323,6 +354,8 @@ class Journal:
             parent.said = past.said
 
     def _said(self, past: Past, event: Event) -> None:
+        if not event.long_running_tool_ids:
+            self.said.append(event)
         past.questions += questions_in(event)
         if event.branch != past.branch:
             return  # inside of a tool call

@@ -27,10 +27,14 @@ from agentflow import (
     Run,
     Runner,
     SequentialAgent,
+    Text,
     ToolResult,
+    Usage,
+    tool,
 )
 from agentflow.agents.branches import Branches
 from tests.core.actors import says
+from tests.tools.callers import caller
 
 
 @dataclass
@@ -402,6 +406,181 @@ async def test_a_child_that_is_watched_may_ask() -> None:
     assert (talk.texts, talk.pending) == (["one", "a begins"], ["A"])
     await talk.say(A=1)
     assert talk.texts == ["a: 1"]
+
+
+def watches(child: Agent, *, drops: str = "", copies: bool = False) -> FunctionAgent:
+    """Says of each event that it has seen it, and passes it on unless it begins with `drops`."""
+
+    async def turn(ctx: InvocationContext) -> None:
+        seen = 0
+        async with ctx.open(child) as events:
+            async for event in events:
+                seen += 1
+                if drops and event.text.startswith(drops):
+                    continue
+                await ctx.emit(ctx.text(f"{ctx.agent.name} saw {seen}: {event.text}"))
+                words = tuple(Text(part.text.upper()) for part in event.parts if type(part) is Text)
+                await ctx.emit(event.model_copy(update={"parts": words}) if copies else event)
+        await ctx.emit(ctx.text(f"{ctx.agent.name} saw {seen} in all"))
+
+    return FunctionAgent(f"w-{child.name}", turn, sub_agents=[child])
+
+
+async def test_who_watches_cannot_drop_or_change_a_question() -> None:
+    async def turn(ctx: InvocationContext) -> None:
+        async with ctx.open(child) as events:
+            async for event in events:
+                if event.text:
+                    await ctx.emit(event.model_copy(update={"parts": (Text("changed"),)}))
+
+    child = asks("a", "A")
+    talk = Talk(FunctionAgent("w", turn, sub_agents=[child]))
+    await talk.say("go")
+    assert (talk.texts, talk.pending) == (["changed"], ["A"])
+    await talk.say(A=1)
+    assert (talk.texts, talk.runs[-1].result.status) == (["changed"], "ok")
+
+
+@pytest.mark.parametrize("copies", [False, True])
+async def test_who_watches_sees_again_what_was_said_before_the_pause_and_says_what_is_new(copies: bool) -> None:
+    async def turn(ctx: InvocationContext) -> None:
+        for word in ("um one", "um two", "begins"):
+            await ctx.emit(ctx.text(word))
+        await ctx.emit(ctx.text("um three"))
+        for question in "AB":
+            await ctx.emit(ctx.text(f"told {await ctx.request_input(question)}"))
+
+    def said(*words: str) -> list[str]:
+        return [word.upper() if copies and "saw" not in word else word for word in words]
+
+    child = SequentialAgent("s", [says("first", "draft"), FunctionAgent("a", turn)])
+    talk = Talk(watches(child, drops="um", copies=copies))
+    await talk.say("go")
+    assert talk.texts[-2:] == said("w-s saw 4: begins", "begins")
+    await talk.say(A=1)
+    assert talk.texts == said("w-s saw 3: told 1", "told 1")  # what it had dropped isn't there to be seen
+    await talk.say(B=2)
+    assert talk.texts == said("w-s saw 4: told 2", "told 2", "w-s saw 4 in all")
+    assert not any(event.text.startswith("um") for event in await talk.log())
+
+
+async def test_watchers_of_watchers_see_again_what_was_said_before_the_pause() -> None:
+    talk = Talk(watches(watches(asks("a", "A"))))
+    await talk.say("go")
+    await talk.say(A=1)
+    assert talk.texts == [
+        "w-w-a saw 3: w-a saw 2: a: 1",
+        "w-a saw 2: a: 1",
+        "w-w-a saw 4: a: 1",
+        "a: 1",
+        "w-w-a saw 5: w-a saw 2 in all",
+        "w-a saw 2 in all",
+        "w-w-a saw 5 in all",
+    ]
+
+
+async def test_who_watches_an_agent_that_thinks_sees_again_what_it_had_said() -> None:
+    @tool(require_confirmation=True)
+    async def pay() -> str:
+        return "paid"
+
+    talk = Talk(watches(caller("c", [pay], [("pay", {})])))
+    run = await talk.say("go")
+    before = [event.text for event in await talk.log() if event.author == "w-c" and event.text]
+    answers = {run.result.pending[0].id: True}
+    async with Runner(talk.root, sessions=talk.store) as runner, runner.run(session_id="s", answers=answers) as run:
+        texts = [event.text async for event in run if event.author == "w-c" and event.text]
+    assert run.result.status == "ok"
+    assert texts[-1] == f"w-c saw {len(before) + len(texts) - 1} in all"
+
+
+async def test_what_was_paid_for_an_event_that_is_dropped_again_is_charged_once() -> None:
+    async def turn(ctx: InvocationContext) -> None:
+        await ctx.emit(ctx.event("um", usage=Usage(input_tokens=10)))
+        await ctx.emit(ctx.text("begins"))
+        await ctx.request_input("A")
+
+    talk = Talk(watches(FunctionAgent("a", turn), drops="um"))
+    await talk.say("go")
+    await talk.say(A=1)
+    assert sum(event.usage.input_tokens for event in await talk.log() if event.usage) == 10
+
+
+async def test_who_watches_says_what_is_new_though_it_had_spoken_of_what_it_dropped() -> None:
+    async def turn(ctx: InvocationContext) -> None:
+        async with ctx.open(child) as events:
+            async for event in events:
+                await ctx.emit(ctx.text(f"saw {event.text}"))
+                if event.text == "told 1":
+                    await ctx.emit(event)
+
+    async def asking(ctx: InvocationContext) -> None:
+        for word in ("one", "two", "three"):
+            await ctx.emit(ctx.text(word))
+        await ctx.emit(ctx.text(f"told {await ctx.request_input('A')}"))
+
+    child = FunctionAgent("a", asking)
+    talk = Talk(FunctionAgent("w", turn, sub_agents=[child]))
+    await talk.say("go")
+    assert talk.texts == ["saw one", "saw two", "saw three"]
+    await talk.say(A=1)
+    assert talk.texts == ["saw told 1", "told 1"]
+
+
+async def test_children_in_tasks_of_ones_own_go_on_where_a_question_of_another_stopped_them() -> None:
+    heard: list[list[str]] = []
+
+    def works(name: str) -> FunctionAgent:
+        async def turn(ctx: InvocationContext) -> None:
+            await ctx.emit(ctx.text(f"{name} begins"))
+            for _ in range(50):
+                await checkpoint()
+            await ctx.emit(ctx.text(f"{name} ends"))
+
+        return FunctionAgent(name, turn)
+
+    inner = ParallelAgent("p", [works("d"), works("e")])
+    children = [asks("a", "A"), works("b"), asks("c", "C"), inner]
+
+    async def director(ctx: InvocationContext) -> None:
+        await ctx.emit(ctx.text("director begins"))
+        async with anyio.create_task_group() as tasks:
+            for child in children:
+                tasks.start_soon(ctx.run, child)
+        heard.append(sorted(event.text for event in await ctx.history() if event.text))
+
+    talk = Talk(FunctionAgent("director", director, sub_agents=children))
+    run = await talk.say("go")
+    while run.result.status == "paused":
+        assert len(talk.runs) < 5
+        run = await talk.say(**dict.fromkeys(talk.pending, 1))
+    words = ["director begins", "go", "a: 1", "c: 1", *(f"{name} begins" for name in "abcde")]
+    words = sorted([*words, *(f"{name} ends" for name in "bde")])
+    assert sorted(event.text for event in await talk.log() if event.text) == words
+    assert heard == [words]
+
+
+async def test_a_child_that_was_given_up_before_the_question_stays_given_up() -> None:
+    begun: list[str] = []
+
+    async def slow(ctx: InvocationContext) -> None:
+        begun.append("slow")
+        await ctx.emit(ctx.text("slow begins"))
+        await anyio.sleep_forever()
+
+    child = FunctionAgent("slow", slow)
+
+    async def director(ctx: InvocationContext) -> None:
+        async with ctx.open(child) as events:
+            async for event in events:
+                await ctx.emit(event)
+                break
+        await ctx.emit(ctx.text(f"told {await ctx.request_input('A')}"))
+
+    talk = Talk(FunctionAgent("director", director, sub_agents=[child]))
+    await talk.say("go")
+    await talk.say(A=1)
+    assert (begun, talk.texts) == (["slow"], ["told 1"])
 
 
 async def test_a_generator_may_ask_from_within_its_own_task_group() -> None:
