@@ -287,13 +287,16 @@ class Turn(ABC):
             await telling
 
     def cancelled_end(self) -> Event:
-        """The terminal event of this turn, which was cancelled. If a pause did that it is paused too: it will go on."""
+        """The terminal event of this turn, which was cancelled."""
         assert self._start is not None
-        above = self._parent
+        return self.lifecycle(_end_record(self, self._start, self.status, None))
+
+    def waits_above(self) -> bool:
+        """Whether it was cancelled because who runs it waits for an answer; then it goes on when that does."""
+        above = self._parent if not self._run.stopping else None
         while above is not None and above.status != "paused":
             above = above._parent
-        status: Status = "cancelled" if above is None else "paused"
-        return self.lifecycle(_end_record(self, self._start, status, None))
+        return above is not None
 
     def tell_later(self, make: Callable[[], Lifecycle]) -> None:
         """Leave a lifecycle event to the run's next commit, and its making too: a cancelled turn is to end now."""
@@ -366,7 +369,7 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
         if end is not None and end.serial is not None:
             ctx.status = "ok"
         elif begin.serial is not None:
-            ctx.status = "cancelled"
+            ctx.status = "paused" if ctx.waits_above() else "cancelled"
             ctx._start, ctx._stopped = start, run.now()
             run.defer_turn(ctx)
         _leave(ctx, error)

@@ -214,6 +214,7 @@ class Branches:
         except BaseException as failure:  # noqa: ASYNC103 - raised, or what the block had raised before
             pause = pause_in(failure) if not self.failed else None
             if pause is not None:  # the group stays open until there is an answer
+                ctx.status = "paused"
                 raise pause from None  # noqa: ASYNC104 - it is what was raised, perhaps in a group
             self._break_off(failure)
             if self.failed and not directing:
@@ -502,7 +503,8 @@ class Branches:
         self.group.reason = self.group.reason or run.why(run.now()) or how
         if opened is not None and opened.serial is not None and (closed is None or closed.serial is None):
             ctx._said = self.results()
-            ctx.tell_later(partial(self._gather, ctx._said, hidden=False))
+            if isinstance(error, Exception) or not ctx.waits_above():
+                ctx.tell_later(partial(self._gather, ctx._said, hidden=False))
 
     def raise_failures(self) -> None:
         """Raise what made the group fail: a lone failure as itself, several as a group.

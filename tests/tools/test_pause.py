@@ -33,6 +33,7 @@ from agentflow import (
     tool,
 )
 from agentflow.agents.branches import Branches
+from agentflow.events import AgentComplete
 from tests.core.actors import says
 from tests.tools.callers import caller
 
@@ -558,6 +559,9 @@ async def test_children_in_tasks_of_ones_own_go_on_where_a_question_of_another_s
     words = sorted([*words, *(f"{name} ends" for name in "bde")])
     assert sorted(event.text for event in await talk.log() if event.text) == words
     assert heard == [words]
+    assert [len(talk.records(name, await talk.log())) for name in ("scatter_start", "gather_complete")] == [1, 1]
+    ends = [event.lifecycle for event in await talk.log() if isinstance(event.lifecycle, AgentComplete)]
+    assert {record.outcome for record in ends} == {"ok", "paused"}
 
 
 async def test_a_child_that_was_given_up_before_the_question_stays_given_up() -> None:
