@@ -69,19 +69,31 @@ class Reach(Turn):
         adapter = type_adapter(schema)
         problem = ""
         while True:
-            question = self._past.next_input(self._place.branch) if self._past is not None else None
+            past, answer = self._past, None
+            question = past.next_input(self._place.branch) if past is not None else None
             if question is None:
                 question = new_question(message + problem, adapter, payload, f"adk-{self._run.new_id()}")
-                raise Paused(await self.ask((question,)))
-            answer = self._past.answer(question) if self._past is not None else None
-            if answer is not None and self._past is not None and self._past.branch == self._place.branch:
-                self.repeat()
+                [question] = await self.ask((question,))
+            elif past is not None:
+                answer = past.answer(question)
             if answer is None:
+                self.status = "paused"  # at once: whom this cancels is to go on when it does
                 raise Paused((question,))
+            if past is not None and past.branch == self._place.branch:
+                self.repeat()
             try:
                 return answer.result if adapter is None else adapter.validate_python(answer.result)
             except ValidationError as error:
                 problem = f" (the answer {answer.result!r} doesn't fit: {error.errors()[0]['msg']})"
+
+    def repeats(self, event: object) -> bool:
+        """Whether it said this before the run paused. If so, it has now done again what is stored of it up to there."""
+        past = self._past
+        if past is None or not isinstance(event, Event) or not past.repeats(self._place.branch):
+            return False
+        if not event.partial:
+            self.repeat()
+        return True
 
     def repeat(self) -> None:
         """It has done again what is stored of it already: the state is as it was after that."""
@@ -93,7 +105,7 @@ class Reach(Turn):
     def go_on(self) -> None:
         """It repeats nothing, but goes on from what is stored."""
         if self._past is not None:
-            self._past.replay = 0
+            self._past.replay, self._past.watched = 0, False
             if self._state is not None:
                 self._state.rebase(self._run.state)
 
@@ -168,11 +180,13 @@ class Reach(Turn):
         past = self._past.child(ctx.path, ctx._place.branch, ctx.iteration) if self._past is not None else None
         if past is None:
             return None
-        if past.status == "paused" and not past.has_news():
+        ctx._past, past.watched = past, ctx._watch is not None
+        waiting = past.waits_for() if past.status == "paused" and not past.news() else ()
+        if waiting:
             ctx.status = "paused"
-            raise Paused(past.waits_for())
+            raise Paused(waiting)
         if past.status in ("paused", "running"):
-            ctx._past, start.resumed, ctx._hears = past, True, False
+            start.resumed, ctx._hears = True, False
             ctx.count(past.usage)
             return None
         for segments, target in past.escalations():

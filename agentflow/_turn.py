@@ -105,7 +105,7 @@ class Turn(ABC):
         self._forks = 0
         self._form: dict[str, Any] | None = None
         self._made: Event | None = None
-        self._origins: dict[str, Turn] | None = None
+        self._origins: dict[str, Turn | None] | None = None
         self._said: Event | tuple[Outcome, ...] | None = None
         self._start: AgentStart | None = None
         self._state: State | None = None
@@ -166,12 +166,12 @@ class Turn(ABC):
         ctx._place = Place((*place.segments, fork, name), ((group, index), *place.groups), (*watchers, *place.watchers))
         return ctx
 
-    def beside(self, child: Any) -> Self:
-        """The context of a child that runs beside others of this turn: on a branch of its own."""
+    def beside(self, child: Any, past: Past | None = None) -> Self:
+        """The context of a child that runs beside others of this turn: on a branch of its own, or on that of `past`."""
         self._forks += 1
         place = self._place
         ctx = self.derive(child)
-        name = f"{child.name}#{self._forks + 1}"
+        name = f"{child.name}#{self._forks + 1}" if past is None else past.branch.rpartition(".")[2]
         ctx._place = Place((*place.segments, self.agent.name, name), place.groups, place.watchers, place.tries)
         return ctx
 
@@ -351,7 +351,14 @@ class Turn(ABC):
     def cancelled_end(self) -> Event:
         """The terminal event of this turn, which was cancelled."""
         assert self._start is not None
-        return self.lifecycle(_end_record(self, self._start, "cancelled", None))
+        return self.lifecycle(_end_record(self, self._start, self.status, None))
+
+    def waits_above(self) -> bool:
+        """Whether it was cancelled because who runs it waits for an answer; then it goes on when that does."""
+        above = self._parent if not self._run.stopping else None
+        while above is not None and above.status != "paused":
+            above = above._parent
+        return above is not None
 
     def tell_later(self, make: Callable[[], Lifecycle]) -> None:
         """Leave a lifecycle event to the run's next commit, and its making too: a cancelled turn is to end now."""
@@ -464,7 +471,7 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
         if end is not None and end.serial is not None:
             ctx.status = "ok"
         elif begin.serial is not None:
-            ctx.status = "cancelled"
+            ctx.status = "paused" if ctx.waits_above() else "cancelled"
             ctx._start, ctx._stopped = start, run.now()
             run.defer_turn(ctx)
         _leave(ctx, error)

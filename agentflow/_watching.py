@@ -12,6 +12,7 @@ from agentflow._streams import Channel, Watched
 from agentflow._turn import Turn, outcome_of, take_turn
 from agentflow.content import UserContent
 from agentflow.events import Actions, AgentStart, Event
+from agentflow.journal import Past
 from agentflow.questions import Paused
 
 
@@ -38,7 +39,8 @@ class Watching(Reach):
         """Let `child` take a turn and see its events *before* they are stored.
 
         What is passed on with `emit`, changed or not, is stored; what isn't, is not. The child goes on when the next
-        event is asked for. Leaving the block stops it. Lifecycle events go their own way and can't be held back.
+        event is asked for. Leaving the block stops it. Lifecycle events, and questions to people, go their own way and
+        can't be held back. When a run goes on after a pause, what had been said is shown again, and not stored twice.
 
         Args:
             child: Who takes the turn.
@@ -58,12 +60,16 @@ class Watching(Reach):
         async def work() -> None:
             try:
                 watched.outcome = self.recall(ctx, start)
+                if ctx._past is not None:
+                    await self._show_again(ctx._past, watched)
                 if watched.outcome is None:
                     await take_turn(ctx, start)
                     watched.outcome = outcome_of(ctx, None)
                 watched.error = watched.outcome.error
             except (Exception, Paused) as error:
                 watched.error = error
+                if isinstance(error, Paused):
+                    self.status = "paused"
             channel.close()  # not when cancelled: then so is who reads, and it isn't to take that for the end
 
         failure: BaseException | None = None
@@ -85,6 +91,14 @@ class Watching(Reach):
             raise failure
         watched.raise_error()
 
+    async def _show_again(self, past: Past, watched: Watched) -> None:
+        """Hand over what a child had said before the run paused; passing it on changes nothing."""
+        assert self._origins is not None
+        for event in past.words():
+            self._origins[event.id] = None
+            await watched.channel.send(event, watched.flow)
+            self._origins.pop(event.id, None)
+
     async def _show(self, event: Event, origin: Turn, said: Actions | None, pending: dict[str, Any] | None) -> None:
         """Hand an event to who watches this turn, and wait until it has been passed on or dropped."""
         watched = self._watch
@@ -93,7 +107,10 @@ class Watching(Reach):
         while ctx._watch is watched:
             assert ctx._parent is not None
             ctx = ctx._parent
+        assert isinstance(ctx, Reach)
         assert ctx._origins is not None
+        if ctx._past is not None and ctx._past.replay:
+            ctx.go_on()  # whatever it had said was said before this
         ctx._origins[event.id] = origin
         timers = self._timers[len(ctx._timers) :]  # who watches, and the reader, are whom this agent waits for
         for timer in timers:

@@ -424,14 +424,15 @@ class InvocationContext(Watching):
         run = self._run
         if run.scheduler is not None:
             await run.scheduler.point(self.path, "emit")
-        if self._past is not None and self._past.repeats(event, self._place.branch):
-            if not event.partial:
-                self.repeat()
-            return None
         origin: Turn = self
         paid = isinstance(event, Event) and event.id in run.paid
         if self._origins is not None and isinstance(event, Event) and event.id in self._origins:
-            origin = self._origins.pop(event.id)  # a child's, being passed on
+            whose = self._origins.pop(event.id)  # a child's, being passed on
+            if whose is None:  # it is stored, from before a pause
+                return None
+            origin = whose
+        elif self._past is not None and self.repeats(event):
+            return None
         if origin.ended:  # which said all that it may
             origin = self
         if origin is self:
@@ -447,7 +448,7 @@ class InvocationContext(Watching):
             if pending is not None:
                 fields["actions"] = with_pending(pending, said, place.groups)
             run.clean(event, self.path)
-            if self._watch is not None:
+            if self._watch is not None and not fields["long_running_tool_ids"]:  # a question can't be held back
                 shown = True
                 await self._show(event, origin, said, pending)
                 return None
@@ -505,19 +506,21 @@ class InvocationContext(Watching):
         if self._state is not None:
             await self.flush()
         ctx, start = self._prepare(child, message)
-        known = self.recall(ctx, start) if self._past is not None else None
-        if known is not None:
-            if known.error is not None:
-                raise known.error
-            return known
         self._active += 1
         try:
-            await take_turn(ctx, start)
+            known = self.recall(ctx, start) if self._past is not None else None
+            if known is None:
+                await take_turn(ctx, start)
+            elif known.error is not None:
+                raise known.error
+        except Paused:
+            self.status = "paused"  # at once: whom this cancels is to go on when it does
+            raise
         finally:
             self._active -= 1
             if self._loop is not None:
                 self.join_loops()
-        return ctx
+        return ctx if known is None else known
 
     async def flush(self) -> None:
         """Publish pending state writes now, in an event that has nothing else."""
@@ -551,10 +554,14 @@ class InvocationContext(Watching):
 
     def _prepare(self, child: Agent, message: UserContent) -> "tuple[InvocationContext, AgentStart]":
         """Make a context for a child's turn, and what tells of its start."""
-        ctx = self.beside(child) if self._active else self.derive(child)
+        past = None
+        if self._past is not None:
+            past = self._past.next_child(f"{self.path}.{child.name}", self._place.branch, self.iteration)
+        apart = bool(self._active) if past is None else past.apart
+        ctx = self.beside(child, past) if apart else self.derive(child)
         if message is not None:
             ctx.told(message)
-        return ctx, AgentStart(child.name, type(child).__name__, own_branch=bool(self._active))
+        return ctx, AgentStart(child.name, type(child).__name__, own_branch=apart)
 
     def _stamp(self, event: Event) -> Event:
         if not isinstance(event, Event):

@@ -8,6 +8,7 @@ from its beginning, without saying again what it had said.
 from bisect import bisect
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import inf
 from operator import itemgetter
 from typing import Any
 
@@ -41,25 +42,29 @@ class Past:
 
     Attributes:
         status: How it ended; `"running"` where the log doesn't say.
+        apart: Whether it ran beside others of the same parent, on a branch of its own.
         loop: The iteration that it had begun last, where it is a loop's.
         replay: How many of its own events, stored already, it is still to emit again.
         then: What the keys that they wrote were before them, and become as it goes on.
         usage: What models charged for it, those that it directs aside; and for all of it before it began again.
         seconds: How long it took.
         since: The place in the log where it began.
+        until: The place in the log where it ended last; 0 if it never did.
+        watched: Whether somebody may have dropped some of its events.
     """
 
     __slots__ = (
-        "_asked", "_escalated", "_journal", "_used", "agent", "branch", "calls", "children", "error", "events",
+        "_asked", "_escalated", "_journal", "_used", "agent", "apart", "branch", "calls", "children", "error", "events",
         "groups", "iteration", "loop", "path", "questions", "replay", "said", "seconds", "since", "status", "then",
-        "usage",
+        "until", "usage", "watched",
     )  # fmt: skip
 
-    def __init__(self, journal: "Journal", event: Event, agent: str) -> None:
+    def __init__(self, journal: "Journal", event: Event, start: AgentStart) -> None:
         self._journal = journal
         self._used = False
         self._asked: dict[str, int] = {}
-        self.agent = agent
+        self.agent = start.agent_name
+        self.apart = start.own_branch
         self.path = event.path
         self.branch = event.branch
         self.iteration = event.iteration
@@ -68,6 +73,8 @@ class Past:
         self.usage = Usage()
         self.seconds = 0.0
         self.since = event.serial or 0
+        self.until = 0
+        self.watched = False
         self.children: list[Past] = []
         self.begin()
 
@@ -84,6 +91,14 @@ class Past:
         self.replay = 0
         self.then: dict[str, Any] = {}
         self.said: Event | tuple[Outcome, ...] | None = None
+
+    def next_child(self, path: str, branch: str, iteration: int | None) -> "Past | None":
+        """The next turn of this child's that has not been asked for yet, whether on this branch or apart from it."""
+        for past in self.children:
+            line = ".".join(past.branch.split(".")[:-2]) if past.apart else past.branch
+            if not past._used and (past.path, line, past.iteration) == (path, branch, iteration):
+                return past
+        return None
 
     def child(self, path: str, branch: str, iteration: int | None) -> "Past | None":
         """The next turn of this child's that has not been asked for yet."""
@@ -134,24 +149,40 @@ class Past:
 
     def waits_for(self, below: str | None = None) -> list[Question]:
         """What it, and whoever it directs, waits for; `below` a branch: only on that and what is under it."""
-        own = [question for question in self.questions if question.id not in self._journal.answers]
-        asked = own + [question for past in self.children if past.status == "paused" for question in past.waits_for()]
-        return asked if below is None else [question for question in asked if _under(question.branch, below)]
+        return [question for _, question in self._asks(below) if question.id not in self._journal.answers]
 
-    def has_news(self, below: str | None = None) -> bool:
-        """Whether one of these has been answered now."""
-        fresh = any(
-            question.id in self._journal.fresh and (below is None or _under(question.branch, below))
-            for question in self.questions
-        )
-        return fresh or any(
-            past.status == "paused" and (below is None or _under(past.branch, below)) and past.has_news()
-            for past in self.children
-        )
+    def news(self, below: str | None = None) -> list[Question]:
+        """Which of these have been answered since who asks them paused."""
+        answered = self._journal.answered
+        return [question for past, question in self._asks(below) if answered.get(question.id, 0) > past.until]
 
-    def repeats(self, event: object, branch: str) -> bool:
-        """Whether it said this before: the turn begins again, and what it had said is stored."""
-        return self.replay > 0 and branch == self.branch and isinstance(event, Event)
+    def _asks(self, below: str | None) -> Iterator[tuple["Past", Question]]:
+        for question in self.questions:
+            if below is None or _under(question.branch, below):
+                yield self, question
+        for past in self.children:
+            if past.status == "paused":
+                yield from past._asks(below)
+
+    def words(self) -> list[Event]:
+        """What it, and whoever it directs, had said, in order; questions aside."""
+        return [
+            event
+            for event in self._journal.said
+            if self.since < (event.serial or 0) < (self.until or inf)
+            and _under(event.path, self.path)
+            and (not self.branch or _under(event.branch, self.branch))
+        ]
+
+    def repeats(self, branch: str) -> bool:
+        """Whether it said before what it says next on this branch: it begins again, and isn't yet where it was."""
+        return (self.replay > 0 or (self.watched and not self._arrived())) and branch == self.branch
+
+    def _arrived(self) -> bool:
+        """Whether it has come again to where it paused. Counting doesn't tell if some of its words were dropped."""
+        asked = [question for question in self.questions if question.kind == "input" and question.branch == self.branch]
+        paused = [past for past in self.children if past.status == "paused"]
+        return self._asked.get(self.branch, 0) == len(asked) and all(past._used for past in paused)
 
     def step(self) -> None:
         """The next of its stored events has been repeated."""
@@ -218,8 +249,9 @@ class Journal:
         root: Its root's turn; `None` if it never began.
         user_content: What the user said to start it.
         answers: What has been answered, by question.
-        fresh: The questions that are answered now.
+        answered: The place in the log of each answer.
         count: The highest number of an event's id.
+        said: What its agents said, questions aside.
         tool_calls: How many tool calls an agent's model made, by path and branch.
     """
 
@@ -228,16 +260,17 @@ class Journal:
         self.root: Past | None = None
         self.user_content: tuple[Part, ...] = ()
         self.answers: dict[str, ToolResult] = {}
-        self.fresh: set[str] = set()
+        self.answered: dict[str, int] = {}
         self.count = 0
         self.tool_calls: Counter[tuple[str, str]] = Counter()
+        self.said: list[Event] = []
         self.contributions: list[tuple[int, str, str, dict[str, Any]]] = []  # serial, branch, path
         self._latest: dict[tuple[str, str], Past] = {}
         self._state: dict[str, Any] = {}
         for event in events:
             if event.author == "user" and not event.path:
                 results = [part for part in event.parts if type(part) is ToolResult]
-                self.answers.update((part.id, part) for part in results)
+                self.answer(results, event.serial or 0)
                 if event.invocation_id == run_id and not self.user_content and not results:
                     self.user_content = event.parts
             elif event.invocation_id == run_id:
@@ -249,6 +282,11 @@ class Journal:
             number = event.id.rpartition("-")[2]
             if event.invocation_id == run_id and number.isdecimal():
                 self.count = max(self.count, int(number))
+
+    def answer(self, results: Iterable[ToolResult], serial: int) -> None:
+        """Enter answers that stand at `serial` in the log."""
+        for result in results:
+            self.answers[result.id], self.answered[result.id] = result, serial
 
     def open_groups(self) -> list[str]:
         """The beginnings of the branches of all groups that haven't gathered."""
@@ -267,6 +305,7 @@ class Journal:
         if event.usage is not None:
             past.usage = past.usage + event.usage
         if isinstance(record, AgentComplete):
+            past.until = event.serial or 0
             self._end(past, record)
         elif isinstance(record, LoopIteration):
             past.loop = record.iteration
@@ -298,7 +337,7 @@ class Journal:
                     if one[0] <= past.since or not (_under(one[1], past.branch) and _under(one[2], past.path))
                 ]
             return
-        past = self._latest[key] = Past(self, event, record.agent_name)
+        past = self._latest[key] = Past(self, event, record)
         above = event.path.rpartition(".")[0]
         parent = self.find(above, event.branch) if above else None
         if parent is not None:
@@ -315,6 +354,8 @@ class Journal:
             parent.said = past.said
 
     def _said(self, past: Past, event: Event) -> None:
+        if not event.long_running_tool_ids:
+            self.said.append(event)
         past.questions += questions_in(event)
         if event.branch != past.branch:
             return  # inside of a tool call
@@ -345,7 +386,8 @@ def check_answers(
 ) -> tuple[list[ToolResult], Journal | None]:
     """The answers as they are to be stored, and the run that waits for them, with them entered.
 
-    There is no such run where all of them are late results of long-running tools, for which nobody waits.
+    There is no such run where all of them are late results of long-running tools, for which nobody waits. An answer
+    that is stored already, and on which nobody has acted yet, may be given again: it isn't stored twice.
 
     Args:
         events: All of the session.
@@ -376,19 +418,22 @@ def check_answers(
     if len(runs) > 1:
         raise AnswerRefused(f"these answers belong to {len(runs)} runs ({', '.join(runs)}): answer each by itself")
     journal = Journal(runs[0], events)
-    for id in results:
+    for id, result in results.items():
         if id in asked:
-            _check_waits(journal, asked[id])
-    journal.answers.update(results)
-    journal.fresh = set(results)
-    return list(results.values()), journal
+            _check_waits(journal, asked[id], result)
+    new = [result for id, result in results.items() if id not in asked or id not in journal.answers]
+    journal.answer(new, (events[-1].serial or 0) + 1)
+    return new, journal
 
 
-def _check_waits(journal: Journal, question: Question) -> None:
-    root, id = journal.root, question.id
-    if id in journal.answers:
-        raise AnswerRefused(f"question {id!r} has been answered already")
-    if root is None or root.status != "paused" or all(id != waiting.id for waiting in root.waits_for()):
+def _check_waits(journal: Journal, question: Question, result: ToolResult) -> None:
+    root, id, given = journal.root, question.id, journal.answers.get(question.id)
+    waits = root if root is not None and root.status == "paused" else None
+    if given is not None:
+        again = (given.result, given.is_error) == (result.result, result.is_error)
+        if not again or waits is None or all(id != heard.id for heard in waits.news()):
+            raise AnswerRefused(f"question {id!r} has been answered already")
+    elif waits is None or all(id != waiting.id for waiting in waits.waits_for()):
         raise AnswerRefused(f"nobody waits for an answer to {id!r} any more")
     if question.kind == "confirmation":  # it must be about the call that the model made
         past, call = journal.find(question.path, question.branch), question.call

@@ -217,6 +217,7 @@ class Branches:
             pause = pause_in(failure) if not self.failed else None
             if pause is not None:  # the group stays open until there is an answer
                 run.active.pop(self, None)
+                ctx.status = "paused"
                 raise pause from None  # noqa: ASYNC104 - it is what was raised, perhaps in a group
             self._break_off(failure)
             if self.failed and not directing:
@@ -508,7 +509,8 @@ class Branches:
         self.group.reason = self.group.reason or run.why(run.now()) or how
         if opened is not None and opened.serial is not None and (closed is None or closed.serial is None):
             ctx._said = self.results()
-            ctx.tell_later(partial(self._gather, ctx._said, hidden=False))
+            if isinstance(error, Exception) or not ctx.waits_above():
+                ctx.tell_later(partial(self._gather, ctx._said, hidden=False))
 
     def under(self, above: Turn) -> bool:
         """Whether it is a group of the turn of `above`, or of one in it."""

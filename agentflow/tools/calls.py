@@ -122,7 +122,7 @@ async def resume_calls(
             if asked[1] is None:
                 waiting.append(asked[0])
                 continue
-        if job.result is None and not past.has_news(job.ctx.branch) and past.waits_for(job.ctx.branch):
+        if job.result is None and not past.news(job.ctx.branch) and past.waits_for(job.ctx.branch):
             waiting += past.waits_for(job.ctx.branch)
             continue
         jobs.append(job)

@@ -1,11 +1,13 @@
 """A run that asks a person pauses, and goes on where it was when the answer comes."""
 
 import operator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 from pydantic import BaseModel
 
 from agentflow import (
@@ -20,13 +22,20 @@ from agentflow import (
     LoopAgent,
     ParallelAgent,
     Paused,
+    Plugin,
+    PluginError,
     Run,
     Runner,
     SequentialAgent,
+    Text,
     ToolResult,
+    Usage,
+    tool,
 )
 from agentflow.agents.branches import Branches
+from agentflow.events import AgentComplete
 from tests.core.actors import says
+from tests.tools.callers import caller
 
 
 @dataclass
@@ -400,6 +409,184 @@ async def test_a_child_that_is_watched_may_ask() -> None:
     assert talk.texts == ["a: 1"]
 
 
+def watches(child: Agent, *, drops: str = "", copies: bool = False) -> FunctionAgent:
+    """Says of each event that it has seen it, and passes it on unless it begins with `drops`."""
+
+    async def turn(ctx: InvocationContext) -> None:
+        seen = 0
+        async with ctx.open(child) as events:
+            async for event in events:
+                seen += 1
+                if drops and event.text.startswith(drops):
+                    continue
+                await ctx.emit(ctx.text(f"{ctx.agent.name} saw {seen}: {event.text}"))
+                words = tuple(Text(part.text.upper()) for part in event.parts if type(part) is Text)
+                await ctx.emit(event.model_copy(update={"parts": words}) if copies else event)
+        await ctx.emit(ctx.text(f"{ctx.agent.name} saw {seen} in all"))
+
+    return FunctionAgent(f"w-{child.name}", turn, sub_agents=[child])
+
+
+async def test_who_watches_cannot_drop_or_change_a_question() -> None:
+    async def turn(ctx: InvocationContext) -> None:
+        async with ctx.open(child) as events:
+            async for event in events:
+                if event.text:
+                    await ctx.emit(event.model_copy(update={"parts": (Text("changed"),)}))
+
+    child = asks("a", "A")
+    talk = Talk(FunctionAgent("w", turn, sub_agents=[child]))
+    await talk.say("go")
+    assert (talk.texts, talk.pending) == (["changed"], ["A"])
+    await talk.say(A=1)
+    assert (talk.texts, talk.runs[-1].result.status) == (["changed"], "ok")
+
+
+@pytest.mark.parametrize("copies", [False, True])
+async def test_who_watches_sees_again_what_was_said_before_the_pause_and_says_what_is_new(copies: bool) -> None:
+    async def turn(ctx: InvocationContext) -> None:
+        for word in ("um one", "um two", "begins"):
+            await ctx.emit(ctx.text(word))
+        await ctx.emit(ctx.text("um three"))
+        for question in "AB":
+            await ctx.emit(ctx.text(f"told {await ctx.request_input(question)}"))
+
+    def said(*words: str) -> list[str]:
+        return [word.upper() if copies and "saw" not in word else word for word in words]
+
+    child = SequentialAgent("s", [says("first", "draft"), FunctionAgent("a", turn)])
+    talk = Talk(watches(child, drops="um", copies=copies))
+    await talk.say("go")
+    assert talk.texts[-2:] == said("w-s saw 4: begins", "begins")
+    await talk.say(A=1)
+    assert talk.texts == said("w-s saw 3: told 1", "told 1")  # what it had dropped isn't there to be seen
+    await talk.say(B=2)
+    assert talk.texts == said("w-s saw 4: told 2", "told 2", "w-s saw 4 in all")
+    assert not any(event.text.startswith("um") for event in await talk.log())
+
+
+async def test_watchers_of_watchers_see_again_what_was_said_before_the_pause() -> None:
+    talk = Talk(watches(watches(asks("a", "A"))))
+    await talk.say("go")
+    await talk.say(A=1)
+    assert talk.texts == [
+        "w-w-a saw 3: w-a saw 2: a: 1",
+        "w-a saw 2: a: 1",
+        "w-w-a saw 4: a: 1",
+        "a: 1",
+        "w-w-a saw 5: w-a saw 2 in all",
+        "w-a saw 2 in all",
+        "w-w-a saw 5 in all",
+    ]
+
+
+async def test_who_watches_an_agent_that_thinks_sees_again_what_it_had_said() -> None:
+    @tool(require_confirmation=True)
+    async def pay() -> str:
+        return "paid"
+
+    talk = Talk(watches(caller("c", [pay], [("pay", {})])))
+    run = await talk.say("go")
+    before = [event.text for event in await talk.log() if event.author == "w-c" and event.text]
+    answers = {run.result.pending[0].id: True}
+    async with Runner(talk.root, sessions=talk.store) as runner, runner.run(session_id="s", answers=answers) as run:
+        texts = [event.text async for event in run if event.author == "w-c" and event.text]
+    assert run.result.status == "ok"
+    assert texts[-1] == f"w-c saw {len(before) + len(texts) - 1} in all"
+
+
+async def test_what_was_paid_for_an_event_that_is_dropped_again_is_charged_once() -> None:
+    async def turn(ctx: InvocationContext) -> None:
+        await ctx.emit(ctx.event("um", usage=Usage(input_tokens=10)))
+        await ctx.emit(ctx.text("begins"))
+        await ctx.request_input("A")
+
+    talk = Talk(watches(FunctionAgent("a", turn), drops="um"))
+    await talk.say("go")
+    await talk.say(A=1)
+    assert sum(event.usage.input_tokens for event in await talk.log() if event.usage) == 10
+
+
+async def test_who_watches_says_what_is_new_though_it_had_spoken_of_what_it_dropped() -> None:
+    async def turn(ctx: InvocationContext) -> None:
+        async with ctx.open(child) as events:
+            async for event in events:
+                await ctx.emit(ctx.text(f"saw {event.text}"))
+                if event.text == "told 1":
+                    await ctx.emit(event)
+
+    async def asking(ctx: InvocationContext) -> None:
+        for word in ("one", "two", "three"):
+            await ctx.emit(ctx.text(word))
+        await ctx.emit(ctx.text(f"told {await ctx.request_input('A')}"))
+
+    child = FunctionAgent("a", asking)
+    talk = Talk(FunctionAgent("w", turn, sub_agents=[child]))
+    await talk.say("go")
+    assert talk.texts == ["saw one", "saw two", "saw three"]
+    await talk.say(A=1)
+    assert talk.texts == ["saw told 1", "told 1"]
+
+
+async def test_children_in_tasks_of_ones_own_go_on_where_a_question_of_another_stopped_them() -> None:
+    heard: list[list[str]] = []
+
+    def works(name: str) -> FunctionAgent:
+        async def turn(ctx: InvocationContext) -> None:
+            await ctx.emit(ctx.text(f"{name} begins"))
+            for _ in range(50):
+                await checkpoint()
+            await ctx.emit(ctx.text(f"{name} ends"))
+
+        return FunctionAgent(name, turn)
+
+    inner = ParallelAgent("p", [works("d"), works("e")])
+    children = [asks("a", "A"), works("b"), asks("c", "C"), inner]
+
+    async def director(ctx: InvocationContext) -> None:
+        await ctx.emit(ctx.text("director begins"))
+        async with anyio.create_task_group() as tasks:
+            for child in children:
+                tasks.start_soon(ctx.run, child)
+        heard.append(sorted(event.text for event in await ctx.history() if event.text))
+
+    talk = Talk(FunctionAgent("director", director, sub_agents=children))
+    run = await talk.say("go")
+    while run.result.status == "paused":
+        assert len(talk.runs) < 5
+        run = await talk.say(**dict.fromkeys(talk.pending, 1))
+    words = ["director begins", "go", "a: 1", "c: 1", *(f"{name} begins" for name in "abcde")]
+    words = sorted([*words, *(f"{name} ends" for name in "bde")])
+    assert sorted(event.text for event in await talk.log() if event.text) == words
+    assert heard == [words]
+    assert [len(talk.records(name, await talk.log())) for name in ("scatter_start", "gather_complete")] == [1, 1]
+    ends = [event.lifecycle for event in await talk.log() if isinstance(event.lifecycle, AgentComplete)]
+    assert {record.outcome for record in ends} == {"ok", "paused"}
+
+
+async def test_a_child_that_was_given_up_before_the_question_stays_given_up() -> None:
+    begun: list[str] = []
+
+    async def slow(ctx: InvocationContext) -> None:
+        begun.append("slow")
+        await ctx.emit(ctx.text("slow begins"))
+        await anyio.sleep_forever()
+
+    child = FunctionAgent("slow", slow)
+
+    async def director(ctx: InvocationContext) -> None:
+        async with ctx.open(child) as events:
+            async for event in events:
+                await ctx.emit(event)
+                break
+        await ctx.emit(ctx.text(f"told {await ctx.request_input('A')}"))
+
+    talk = Talk(FunctionAgent("director", director, sub_agents=[child]))
+    await talk.say("go")
+    await talk.say(A=1)
+    assert (begun, talk.texts) == (["slow"], ["told 1"])
+
+
 async def test_a_generator_may_ask_from_within_its_own_task_group() -> None:
     async def turn(ctx: InvocationContext):
         yield ctx.text("begins", partial=True)
@@ -528,6 +715,63 @@ async def test_what_only_the_type_itself_can_tell_is_asked_again() -> None:
     assert talk.pending == ["Number? (the answer 3 doesn't fit: Value error, odd)"]
     await talk.say(**{"Number?": 4})
     assert talk.texts == ["a: 4"]
+
+
+# An answer that nobody has acted on yet
+
+
+class Ends(Plugin):
+    """Ends the run where an answer has just been stored: by an error, as a crash would, or by a cancellation."""
+
+    def __init__(self) -> None:
+        self.how = ""
+        self.run: Run | None = None
+
+    async def before_run(self, ctx: InvocationContext) -> None:
+        if self.how == "error":
+            raise OSError("crash")
+        if self.how == "cancel":
+            assert self.run is not None
+            self.run.cancel("enough")
+            await checkpoint()
+
+
+@pytest.mark.parametrize("how", ["error", "cancel"])
+@pytest.mark.parametrize("names", ["a", "ab"])
+async def test_a_run_that_ended_with_an_answer_just_stored_goes_on_when_it_is_given_again(how: str, names: str) -> None:
+    ends = Ends()
+    talk = Talk(ParallelAgent("p", [asks(name, name) for name in names]), {"plugins": [ends]})
+    run = await talk.say("go")
+    ids = {question.message: question.id for question in run.result.pending}
+
+    async def answer(name: str, value: object, how: str = "") -> Run:
+        ends.how = how
+        async with Runner(talk.root, sessions=talk.store, plugins=[ends]) as runner:
+            ends.run = runner.run(session_id="s", answers={ids[name]: value})
+            async with ends.run as run:
+                talk.events = [event async for event in run]
+        return run
+
+    with pytest.raises(PluginError) if how == "error" else nullcontext():
+        await answer("a", 1, how)
+    with pytest.raises(AnswerRefused, match="has been answered already"):
+        await answer("a", 2)
+    run = await answer(names[-1], 1)
+    assert (run.result.status, sorted(talk.texts)) == ("ok", [f"{name}: 1" for name in names])
+    stored = [part.id for event in await talk.log() for part in event.parts if part.kind == "tool_result"]
+    assert sorted(stored) == sorted(ids.values())
+    with pytest.raises(AnswerRefused, match="has been answered already"):
+        await answer("a", 1)
+
+
+async def test_an_answer_that_was_acted_on_isnt_taken_again() -> None:
+    talk = Talk(ParallelAgent("p", [asks("a", "A", "AA"), asks("b", "B")]))
+    await talk.say("go")
+    await talk.say(A=1)
+    with pytest.raises(AnswerRefused, match="has been answered already"):
+        await talk.say(A=1)
+    await talk.say(AA=2, B=3)
+    assert sorted(talk.texts) == ["a: 2", "b: 3"]
 
 
 # What is no answer
