@@ -250,7 +250,7 @@ async def test_what_a_store_has_written_though_it_failed_to_say_so_is_there_once
     group = ParallelAgent("p", [says("a", "x"), fails("b", "y"), sleeps("c", 50)], on_error="collect", stop_when=1)
     events: list[Event] = []
     async with Runner(SequentialAgent("s", [group, says("d", "z")]), sessions=silent) as runner:
-        with suppress(CommitUnknown):
+        with suppress(CommitUnknown, ExceptionGroup):  # of the other branch that failed, too
             await read(runner.run("go", session_id="s"), events)
     session = await store.get(SessionKey("s", "user", "s"))
     assert session is not None
