@@ -138,6 +138,11 @@ class _Row:
         return self.event
 
 
+def _numbered(id: str, first: int) -> Callable[[], str]:
+    """What gives `id-1`, `id-2` and so on, without a step of Python's own."""
+    return map(f"{id}-".__add__, map(str, count(first))).__next__
+
+
 class Invocation:
     """One run of one tree."""
 
@@ -170,7 +175,7 @@ class Invocation:
         on_event: EventHook | None,
     ) -> None:
         self.id = id
-        self.new_id: Callable[[], str] = (f"{id}-{n}" for n in count(1)).__next__
+        self.new_id = _numbered(id, 1)
         """Makes event ids; unique, since the run's is."""
         self.key = key
         self.sessions = sessions
@@ -232,7 +237,7 @@ class Invocation:
     def go_on(self, journal: Journal) -> None:
         """Be the run that this is the journal of."""
         self.journal, self.user_content, self.direct = journal, journal.user_content, False
-        self.new_id = (f"{self.id}-{n}" for n in count(journal.count + 1)).__next__
+        self.new_id = _numbered(self.id, journal.count + 1)
         self.tool_calls = defaultdict(int, journal.tool_calls)
 
     @property
@@ -284,15 +289,14 @@ class Invocation:
             ServiceError: From the store.
         """
         fields = event.__dict__
-        counts, most = fields["lifecycle"] is None, self.limits.events
-        if counts and most is not None and self.spent.events >= most:
+        counts = fields["lifecycle"] is None
+        if counts and self.limits.events is not None and self.spent.events >= self.limits.events:
             raise self.out_of("events", place, event.path)
         actions: Actions | None = fields["actions"]
         writes = self._claim(place, event, actions) if actions is not None else None
         if counts:
             self.spent.events += 1
-        waits = self._deferred or self._taking or self._asked != self._answered
-        if waits or not self.sessions.append_now(self.key, event):
+        if self._asked != self._answered or self._deferred or not self.sessions.append_now(self.key, event):
             return self._commit_later(_Row(place, event, writes, push, speaker))
         if actions is not None:
             self._publish(place, fields["actions"], writes)
@@ -459,14 +463,17 @@ class Invocation:
             self._lock = anyio.Lock(fast_acquire=True)
         async with self._lock:  # plugins and stores may suspend; what is told meanwhile must not overtake these ends
             self._taking = True
+            turn = self._asked = self._asked + 1  # from now on nobody commits at once
             try:
                 ended = [end[0] if type(end) is tuple else end for end in self._deferred]
-                deferred = await self._take_deferred()
+                try:
+                    deferred = await self._take_deferred()
+                except BaseException:
+                    self._answer(turn, [])
+                    raise
                 rows = deferred if own is None else [*deferred, own]
                 if own is not None and own.speaker is not None and own.speaker.author in ended:
                     rows = [own, *deferred]  # nothing of an agent's follows its end
-                self._asked += 1
-                turn = self._asked
                 try:
                     if rows:
                         await self.sessions.append(self.key, [row.event for row in rows])

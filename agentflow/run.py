@@ -129,6 +129,10 @@ def _nothing() -> None:
     """What there is to take without a channel."""
 
 
+async def _no_event() -> None:
+    """What there is to wait for without a channel."""
+
+
 class Run:
     """One run: enter it, iterate it, leave it.
 
@@ -228,10 +232,11 @@ class Run:
                 self.position = serial  # the channel gives what is stored in the order of the log
                 return event
 
-    async def _receive(self) -> Event | None:
-        """Wait for an event that isn't there yet; `None` if this handle reads no channel, or no event follows."""
-        self._noted_reader()
-        return await self._channel.receive() if self._channel is not None else None
+    def _receive(self) -> Awaitable[Event | None]:
+        """To be awaited: an event that isn't there yet; `None` if this handle reads no channel, or no event follows."""
+        if self._reader is None:
+            self._noted_reader()
+        return self._channel.receive() if self._channel is not None else _no_event()
 
     def _noted_reader(self) -> None:
         self._reader = weakref.ref(self._known().loop.current_task())
