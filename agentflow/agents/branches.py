@@ -196,11 +196,13 @@ class Branches:
             self._stop_all(type(error).__name__)
         try:
             # The group must see a cancellation; of an error it would make a group of one.
-            caught = await tasks.__aexit__(*((None, None, None) if directing else (kind, error, trace)))
+            seen = (None, None, None) if directing else (kind, error, trace)
+            caught = await tasks.__aexit__(*seen)  # noqa: ASYNC102 - it waits for the branches, as this block does
             if error is not None and not directing and not caught:
                 raise error
             if run.stopping:
-                await checkpoint()  # branches don't raise that they were cancelled: who directs them is stopped here
+                # Branches don't raise that they were cancelled: who directs them is stopped here.
+                await checkpoint()  # noqa: ASYNC102 - see above
             if run.strict:
                 ctx._check()
             ctx.join_loops()
@@ -211,7 +213,7 @@ class Branches:
             self._closed = ctx.lifecycle(self._gather(ctx._said, hidden=not self.failed), actions)
             telling = run.tell(self._closed, ctx, wait=not self.failed)
             if telling is not None:
-                await telling
+                await telling  # noqa: ASYNC102 - the group has ended, and says so as any event is said
             run.active.pop(self, None)
         except BaseException as failure:  # noqa: ASYNC103 - raised, or what the block had raised before
             pause = pause_in(failure) if not self.failed else None

@@ -141,8 +141,11 @@ def import_command(
         async with opened(db, create=True) as stores:
             for name, size in sizes.items():
                 at = f"{name}: " if name != "-" else ""
-                with progress(f"Importing {name}", size, unit="bytes", quiet=as_json) as advance:
-                    async with aclosing(_lines(name, advance)) as lines:
+                with (
+                    FileIO(sys.stdin.fileno(), closefd=False) if name == "-" else FileIO(name) as file,
+                    progress(f"Importing {name}", size, unit="bytes", quiet=as_json) as advance,
+                ):
+                    async with aclosing(_lines(file, advance)) as lines:
                         async for info in import_sessions(
                             lines, sessions=stores.sessions, artifacts=stores.artifacts, if_exists=if_exists
                         ):
@@ -162,21 +165,20 @@ def import_command(
         click.echo(f"{plural(count, 'session')} imported", err=True)
 
 
-async def _lines(name: str, advance: Advance) -> AsyncGenerator[bytes]:
+async def _lines(file: FileIO, advance: Advance) -> AsyncGenerator[bytes]:
     """The lines of a file. Ctrl-C is heard also while a pipe or a terminal has none."""
     parts: list[bytes] = []
-    with FileIO(sys.stdin.fileno(), closefd=False) if name == "-" else FileIO(name) as file:
-        while True:
-            if sys.platform != "win32":
-                with suppress(PermissionError):  # of a file, which never keeps one waiting
-                    await anyio.wait_readable(file)
-            chunk = file.read(_CHUNK)
-            if not chunk:
-                break
-            advance(len(chunk))
-            first, *more = chunk.split(b"\n")
-            parts.append(first)
-            for line in more:
-                yield b"".join(parts)
-                parts = [line]
+    while True:
+        if sys.platform != "win32":
+            with suppress(PermissionError):  # of a file, which never keeps one waiting
+                await anyio.wait_readable(file)
+        chunk = file.read(_CHUNK)
+        if not chunk:
+            break
+        advance(len(chunk))
+        first, *more = chunk.split(b"\n")
+        parts.append(first)
+        for line in more:
+            yield b"".join(parts)
+            parts = [line]
     yield b"".join(parts)
