@@ -8,6 +8,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Generator
 from functools import partial
+from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
 import anyio
@@ -65,9 +66,9 @@ def running_loop() -> Loop:
             task.add_done_callback(ended)
             return partial(task.remove_done_callback, ended)
 
-        return Loop(
-            new_ticket, loop.time, loop.call_soon_threadsafe, asyncio.current_task, on_end, asyncio.CancelledError
-        )
+        stock = getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time
+        now = monotonic if stock else loop.time  # the same, without a step of Python's own
+        return Loop(new_ticket, now, loop.call_soon_threadsafe, asyncio.current_task, on_end, asyncio.CancelledError)
     from trio import Cancelled, current_time, lowlevel
 
     class TrioTicket:

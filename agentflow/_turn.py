@@ -333,7 +333,7 @@ class Turn(ABC):
         run = self._run
         form = self._form
         if form is None:
-            form = self.form
+            form = self._form = event_form(run.id, self.agent.name, self._place.branch, self.path, self.iteration)
         event = build_event(form, run.new_id(), run.time(), (), record)
         if self._lost is not None and isinstance(record, AgentComplete):
             event.__dict__["usage"] = self._lost
@@ -424,15 +424,13 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
             await ctx.hear()
         if run.scheduler is not None:
             await run.scheduler.point(ctx.path, "start")
-        try:
-            if run.tracing is None:
+        if run.tracing is None:
+            result = await _work(ctx, start, timeout)
+        else:
+            with tracing.current(ctx._span):
                 result = await _work(ctx, start, timeout)
-            else:
-                with tracing.current(ctx._span):
-                    result = await _work(ctx, start, timeout)
-        finally:
-            if ctx._active:
-                end_orphans(run, ctx)
+        if ctx._active:
+            end_orphans(run, ctx)
         if run.strict:
             ctx._check()
         if result is not None:
@@ -445,12 +443,16 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
         if telling is not None:
             await telling
     except Exception as error:
+        if ctx._active:
+            end_orphans(run, ctx)
         if end is not None and end.serial is not None:  # the store had failed to say so
             _leave(ctx, error)
         else:
             await _fail(ctx, start, error, begin)  # noqa: ASYNC120 - shielded
         raise
     except BaseException as error:
+        if ctx._active:
+            end_orphans(run, ctx)
         if ctx.ended:
             raise
         if type(error) is not run.cancelled:
@@ -471,7 +473,7 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
         if end is not None and end.serial is not None:
             ctx.status = "ok"
         elif begin.serial is not None:
-            ctx.status = "paused" if ctx.waits_above() else "cancelled"
+            ctx.status = "cancelled" if run.stopping or not ctx.waits_above() else "paused"
             ctx._start, ctx._stopped = start, run.now()
             run.defer_turn(ctx)
         _leave(ctx, error)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from agentflow.content import Data
+from agentflow.content import Data, Text
 from agentflow.events import Event, Status, Usage
 from agentflow.questions import Question
 
@@ -60,5 +60,8 @@ class Outcome:
             return [outcome.output for outcome in self.said if outcome.ok]
         if self.said is None:
             return None
-        values = [part.value for part in self.said.parts if type(part) is Data]
+        parts = self.said.parts
+        if len(parts) == 1 and type(parts[0]) is Text:
+            return parts[0].text
+        values = [part.value for part in parts if type(part) is Data]
         return values[-1] if values else self.said.text
