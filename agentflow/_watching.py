@@ -9,7 +9,8 @@ import anyio
 
 from agentflow._reach import Reach
 from agentflow._streams import Channel, Watched
-from agentflow._turn import Turn, outcome_of, take_turn
+from agentflow._taking import take_turn
+from agentflow._turn import Turn, outcome_of
 from agentflow.content import UserContent
 from agentflow.events import Actions, AgentStart, Event
 from agentflow.journal import Past

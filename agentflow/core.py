@@ -1,7 +1,7 @@
 """Agent, InvocationContext, Plugin and Tool: the four that know each other. Read this first.
 
 An agent takes a turn: it reads its context and pushes events with `await ctx.emit(event)`. Workflow agents run others
-with `await ctx.run(child)`. What happens around a turn is in `_turn.py`, what a run shares in `_invocation.py`.
+with `await ctx.run(child)`. What happens around a turn is in `_taking.py`, what a run shares in `_invocation.py`.
 """
 
 from abc import ABC, abstractmethod
@@ -12,8 +12,9 @@ from anyio.lowlevel import checkpoint
 
 from agentflow._generators import short
 from agentflow._invocation import with_pending
+from agentflow._taking import take_turn
 from agentflow._tree import Node, check_name
-from agentflow._turn import Turn, Words, outcome_of, take_turn
+from agentflow._turn import Turn, Words, outcome_of
 from agentflow._watching import Watching
 from agentflow.content import Part, Text, ToolCall, ToolResult, UserContent, as_parts, clean_text
 from agentflow.errors import ConfigError, ContextEnded, InvalidEvent

@@ -19,7 +19,8 @@ from agentflow._invocation import Invocation, Place, Scheduler
 from agentflow._resources import Resources
 from agentflow._streams import Channel, Loop, running_loop
 from agentflow._sync import SyncRun
-from agentflow._turn import Services, as_event, end_orphans, take_turn
+from agentflow._taking import as_event, take_turn
+from agentflow._turn import Services, end_orphans
 from agentflow.content import Part, ToolResult, UserContent, as_parts
 from agentflow.core import Agent, InvocationContext, Plugin
 from agentflow.errors import AnswerRefused, CommitUnknown, ConfigError, PluginError, RunNotFound

@@ -19,7 +19,8 @@ from opentelemetry.trace import SpanContext
 from agentflow._generators import in_context
 from agentflow._invocation import Watcher, summary
 from agentflow._streams import Ticket, new_scope
-from agentflow._turn import Turn, outcome_of, take_turn
+from agentflow._taking import take_turn
+from agentflow._turn import Turn, outcome_of
 from agentflow.content import UserContent
 from agentflow.core import Agent, InvocationContext
 from agentflow.errors import ConfigError, LimitExceeded, PluginError, ServiceError
