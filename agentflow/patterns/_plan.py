@@ -2,7 +2,7 @@
 
 import heapq
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Literal
@@ -196,29 +196,32 @@ class Progress:
             routes = plan.routes[index]
             assert label is not None
             taken = routes[label] if label in routes else routes["*"]
-        for follower in plan.next[index]:
-            if follower in routed and follower not in taken:
-                self._without(follower, index, f"{plan.names[index]!r} took the route {label!r}")
-            elif self._open[follower]:
-                self._won[follower] += 1
-                self._look(follower, index)
+        other = f"{plan.names[index]!r} took the route {label!r}"
+        self._follow([(one, index, other if one in routed and one not in taken else "") for one in plan.next[index]])
 
     def failed(self, index: int, reason: str = "failed") -> None:
         """A node went wrong, or was skipped."""
-        for follower in self.plan.next[index]:
-            self._without(follower, index, f"{self.plan.names[index]!r} {reason}")
+        reason = f"{self.plan.names[index]!r} {reason}"
+        self._follow([(follower, index, reason) for follower in self.plan.next[index]])
 
     def skip(self, index: int, reason: str) -> None:
         """A node that was ready won't run."""
         self.reasons[index] = reason
         self.failed(index, "was skipped")
 
-    def _without(self, index: int, dependency: int, reason: str) -> None:
-        """A dependency of a node won't give anything. What follows from that is worked off without recursion."""
-        queue = deque([(index, dependency, reason)])
+    def _follow(self, followers: Iterable[tuple[int, int, str]]) -> None:
+        """Dependencies of these nodes went well, or won't give anything for a reason.
+
+        Those who follow at once come first, then those that wait for who is skipped; worked off without recursion.
+        """
+        queue = deque(followers)
         while queue:
             index, dependency, reason = queue.popleft()
             if not self._open[index]:
+                continue
+            if not reason:
+                self._won[index] += 1
+                self._look(index, dependency)
                 continue
             self._lost[index] += 1
             if not self._look(index, dependency) and self._hopeless(index):

@@ -101,6 +101,15 @@ def test_a_condition_that_fails_skips_what_follows() -> None:
 # Order
 
 
+def test_who_follows_at_once_is_before_who_waited_for_what_is_skipped() -> None:
+    router = Vertex(name="r", routes={"x": ("a",), "y": ("b",)})
+    late = Vertex(name="late", after=("r", "a"), join="ended")
+    made = plan(router, Vertex(name="a"), late, Vertex(name="b"))
+    progress = Progress(made)
+    progress.done(progress.ready.pop(), "y")
+    assert [made.names[progress.ready.pop()] for _ in range(2)] == ["b", "late"]
+
+
 def test_the_higher_priority_is_first_and_among_equals_who_came_first() -> None:
     ready = Ready()
     for index, priority in enumerate([0, 5, 1, 5, -1, 0]):
