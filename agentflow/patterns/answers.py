@@ -188,6 +188,9 @@ def _canonical_text(text: str) -> str:
         return number
     folded = unicodedata.normalize("NFKC", core.casefold())  # again: casefolding may undo it
     folded = _trimmed(" ".join(folded.split()))
+    number = _number_text(folded)  # white space of a rarer kind is gone only now
+    if number is not None:
+        return number
     if folded in ("true", "false", "null"):
         return folded
     if not folded:  # nothing but punctuation: then that is the answer

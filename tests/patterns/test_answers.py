@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
 from agentflow import Data, InvalidAnswer, Outcome
 from agentflow.events import Event
@@ -82,6 +82,7 @@ def test_json_of_a_value_says_the_same_as_the_value(value: object) -> None:
 
 
 @given(st.text())
+@example("0\f")
 def test_what_is_canonical_stays_as_it_is(text: str) -> None:
     key = canonical(text)
     assert canonical(key) == key
