@@ -173,7 +173,8 @@ class SQLiteDriver(Driver):
     def _upgrade(self, raw: sqlite3.Connection) -> None:
         """Bring the tables up to date, all of it in one transaction that shuts everybody else out."""
         engine = create_engine("sqlite://", creator=lambda: raw, poolclass=StaticPool)
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        # In a transaction of the engine's, or Alembic would commit after each step, before the file is marked as ours.
+        with engine.connect() as connection, connection.begin():
             raw.execute("BEGIN EXCLUSIVE")  # not before: an engine's first connection is rolled back
             try:
                 self.found = self._revision(raw)  # another process may have been faster

@@ -105,3 +105,22 @@ async def test_an_upgrade_that_fails_half_way_leaves_nothing(tmp_path: Path, at:
         connection.close()
         await store.sessions.create("app", "ada", "s1")
         assert await store.check() == []
+
+
+async def test_an_upgrade_is_seen_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Whoever looks between any two steps finds an empty file, or one that is ready and marked as a store."""
+    path, seen = tmp_path / "new.db", []
+
+    class Connection(sqlite3.Connection):
+        def commit(self):
+            super().commit()
+            other = sqlite3.connect(path)
+            (tables,) = other.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            (marked,) = other.execute("PRAGMA application_id").fetchone()
+            other.close()
+            seen.append((tables > 0, marked > 0))
+
+    async with SQLiteStore(path) as store:
+        store._driver.factory = Connection
+        await store.upgrade()
+    assert set(seen) == {(True, True)}
