@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from agentflow._turn import Turn
 from agentflow.content import UserContent, as_parts
 from agentflow.errors import ConfigError
-from agentflow.events import Actions, AgentStart, Event, build_event
+from agentflow.events import Actions, Event, build_event
 from agentflow.outcome import Outcome
 from agentflow.questions import Paused, Question, new_question, type_adapter
 from agentflow.services.artifacts import Artifact
@@ -171,7 +171,7 @@ class Reach(Turn):
         self._check()
         return await self._services.memory.search(self._run.key.app_name, self._run.key.user_id, query, limit=limit)
 
-    def recall(self, ctx: "Turn", start: AgentStart) -> Outcome | None:
+    def recall(self, ctx: "Turn") -> Outcome | None:
         """What came of the turn that `ctx` is made for before the run paused, where it is over; else it goes on.
 
         Raises:
@@ -186,7 +186,7 @@ class Reach(Turn):
             ctx.status = "paused"
             raise Paused(waiting)
         if past.status in ("paused", "running"):
-            start.resumed, ctx._hears = True, False
+            ctx._hears = False
             ctx.count(past.usage)
             return None
         for segments, target in past.escalations():

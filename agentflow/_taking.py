@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from inspect import isawaitable
 from types import CoroutineType
 from typing import Any
@@ -48,6 +49,8 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
     ctx.began = run.now()
     if run.tracing is not None:
         ctx._span = _start_span(ctx)
+    if ctx._past is not None and not start.resumed:
+        start = replace(start, resumed=True)
     begin = run.active[ctx] = ctx.lifecycle(start)
     end: Event | None = None
     try:

@@ -60,7 +60,7 @@ class Watching(Reach):
 
         async def work() -> None:
             try:
-                watched.outcome = self.recall(ctx, start)
+                watched.outcome = self.recall(ctx)
                 if ctx._past is not None:
                     await self._show_again(ctx._past, watched)
                 if watched.outcome is None:

@@ -6,6 +6,7 @@ with `await ctx.run(child)`. What happens around a turn is in `_taking.py`, what
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from anyio.lowlevel import checkpoint
@@ -18,7 +19,7 @@ from agentflow._turn import Turn, Words, outcome_of
 from agentflow._watching import Watching
 from agentflow.content import Part, Text, ToolCall, ToolResult, UserContent, as_parts, clean_text
 from agentflow.errors import ConfigError, ContextEnded, InvalidEvent
-from agentflow.events import Actions, AgentStart, Event, Usage, build_event, copy_event
+from agentflow.events import Actions, AgentStart, Event, Usage, build_event, copy_event, plain_start
 from agentflow.models.base import ModelRequest, ModelResponse
 from agentflow.outcome import Outcome
 from agentflow.policies import Limits, Retry, Spent, seconds
@@ -509,7 +510,7 @@ class InvocationContext(Watching):
         ctx, start = self._prepare(child, message)
         self._active += 1
         try:
-            known = self.recall(ctx, start) if self._past is not None else None
+            known = self.recall(ctx) if self._past is not None else None
             if known is None:
                 await take_turn(ctx, start)
             elif known.error is not None:
@@ -562,7 +563,8 @@ class InvocationContext(Watching):
         ctx = self.beside(child, past) if apart else self.derive(child)
         if message is not None:
             ctx.told(message)
-        return ctx, AgentStart(child.name, type(child).__name__, own_branch=apart)
+        kind = type(child).__name__
+        return ctx, AgentStart(child.name, kind, own_branch=True) if apart else plain_start(child.name, kind)
 
     def _stamp(self, event: Event) -> Event:
         if not isinstance(event, Event):
@@ -619,8 +621,7 @@ class ToolContext(InvocationContext):
 
     def _prepare(self, child: Agent, message: UserContent) -> "tuple[InvocationContext, AgentStart]":
         ctx, start = super()._prepare(child, message)
-        start.isolated = self.isolates
-        return ctx, start
+        return ctx, replace(start, isolated=True) if self.isolates else start
 
     def request_confirmation(self, hint: str = "", *, payload: Any = None) -> Confirmation:
         """Ask a person whether this call may go on, and return what was said; the tool begins again when it was.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from operator import itemgetter
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -98,9 +99,9 @@ class Actions(Record):
     extra: dict[str, Any] | None = field(default=None, kw_only=True, repr=False)
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@dataclass(slots=True, eq=False, repr=False, frozen=True)
 class AgentStart(Record):
-    """An agent's turn begins; again, with what went wrong, for each retry.
+    """An agent's turn begins; again, with what went wrong, for each retry. Frozen: events share equal ones.
 
     `own_branch`: it runs beside others of the same parent, on a branch that joins when it ends. `resumed`: it goes on
     after a pause, in the place where it was. `isolated`: it sees nothing from before its line, only what it is told.
@@ -170,9 +171,9 @@ class ScatterStart(Record):
     name: ClassVar[str] = "scatter_start"
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@dataclass(slots=True, eq=False, repr=False, frozen=True)
 class AgentParallelStart(AgentStart):
-    """A branch begins. `step_id` is its place in the tree, `worker_id` the process that runs it."""
+    """A branch begins. `step_id` is its place in the tree, `worker_id` the process that runs it. Frozen too."""
 
     step_id: str = ""
     worker_id: str = ""
@@ -277,6 +278,10 @@ Lifecycle = (
     | SynthesisComplete
     | UnknownLifecycle
 )
+plain_start = lru_cache(4096)(AgentStart)
+"""`AgentStart` for who has started before: most starts differ in nothing, and each run would make and keep its own."""
+plain_parallel_start = lru_cache(4096)(AgentParallelStart)
+"""The same for a branch."""
 LIFECYCLE: dict[str, type[Any]] = {
     cls.name: cls
     for cls in (
@@ -302,10 +307,10 @@ def _read_lifecycle(value: Any) -> Any:
     cls = LIFECYCLE.get(value.get("name", ""))
     if cls is None:
         return UnknownLifecycle(dict(value))
-    record = from_wire(cls, value, skip="name")
-    if isinstance(getattr(record, "error", None), Mapping):
-        record.error = from_wire(ErrorInfo, record.error)
-    return record
+    error = value.get("error")
+    if isinstance(error, Mapping):
+        value = {**value, "error": from_wire(ErrorInfo, error)}
+    return from_wire(cls, value, skip="name")
 
 
 def _write_lifecycle(value: Any) -> Any:
@@ -448,8 +453,20 @@ class Event(BaseModel):
         return cls.model_validate_json(text)
 
 
+class _Blank:
+    """An event's fields, as what they are by default.
+
+    As the attributes of an object, so that the keys of this dict and of all copies of it are one table: half the memory
+    of an event, which the collector has to walk through.
+    """
+
+    def __init__(self) -> None:
+        for name, info in Event.model_fields.items():
+            setattr(self, name, info.default)
+
+
 _new = object.__new__
-_blank: dict[str, Any] = {name: field.default for name, field in Event.model_fields.items()}
+_blank: dict[str, Any] = vars(_Blank())
 _all_fields = set(Event.model_fields)
 # The slots of every pydantic model, written directly: a third of what `model_construct` or validating costs.
 _set_fields = BaseModel.__dict__["__dict__"].__set__

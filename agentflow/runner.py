@@ -24,7 +24,7 @@ from agentflow._turn import Services, end_orphans
 from agentflow.content import Part, ToolResult, UserContent, as_parts
 from agentflow.core import Agent, InvocationContext, Plugin
 from agentflow.errors import AnswerRefused, CommitUnknown, ConfigError, PluginError, RunNotFound
-from agentflow.events import Actions, AgentStart, Event, build_event, event_form
+from agentflow.events import Actions, AgentStart, Event, build_event, event_form, plain_start
 from agentflow.history import Histories
 from agentflow.journal import Journal, check_answers
 from agentflow.models.base import Model
@@ -487,7 +487,9 @@ class Runner:
         agent = await self._who_answers(root)
         ctx = root if agent is self.agent else root.stand_in(agent)
         try:
-            await take_turn(ctx, AgentStart(agent.name, type(agent).__name__, resumed=run.journal is not None))
+            kind, resumed = type(agent).__name__, run.journal is not None
+            start = AgentStart(agent.name, kind, resumed=True) if resumed else plain_start(agent.name, kind)
+            await take_turn(ctx, start)
         except Paused as pause:
             live.pending = pause.questions
             return "paused"

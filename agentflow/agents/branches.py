@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextvars import Context, copy_context
+from dataclasses import replace
 from functools import partial
 from heapq import heapify, heappop, heappush
 from types import TracebackType
@@ -24,7 +25,14 @@ from agentflow._turn import Turn, outcome_of
 from agentflow.content import UserContent
 from agentflow.core import Agent, InvocationContext
 from agentflow.errors import ConfigError, LimitExceeded, PluginError, ServiceError
-from agentflow.events import EVERY_BRANCH, Actions, AgentParallelStart, Event, GatherComplete, ScatterStart
+from agentflow.events import (
+    EVERY_BRANCH,
+    Actions,
+    Event,
+    GatherComplete,
+    ScatterStart,
+    plain_parallel_start,
+)
 from agentflow.outcome import Outcome
 from agentflow.questions import Paused, pause_in
 from agentflow.state import Group, OnConflict, reducing
@@ -367,11 +375,11 @@ class Branches:
             ctx = branch.ctx = self.ctx.fork(agent, self.name, branch.name, self.group, branch.index, self._watchers)
             if branch.message is not None:
                 ctx.told(branch.message)
-            start = AgentParallelStart(agent.name, type(agent).__name__, step_id=ctx.path, worker_id=self._worker)
+            start = plain_parallel_start(agent.name, type(agent).__name__, step_id=ctx.path, worker_id=self._worker)
             if branch.queued is not None:
-                self._tell_queue(branch.queued, ctx, start)
+                start = replace(start, queue_ms=self._queue_ms(branch.queued, ctx))
             try:
-                recalled = self._recall(branch, ctx, start) if self.ctx._past is not None else None
+                recalled = self._recall(branch, ctx) if self.ctx._past is not None else None
                 if recalled is not None:
                     outcome = recalled
                 else:
@@ -398,7 +406,7 @@ class Branches:
         if self._waiting and not self.group.reason:
             self._start(heappop(self._waiting)[2])
 
-    def _recall(self, branch: Branch, ctx: InvocationContext, start: AgentParallelStart) -> Outcome | None:
+    def _recall(self, branch: Branch, ctx: InvocationContext) -> Outcome | None:
         """What came of a branch before the run paused, if it is over; what it brought is the group's again."""
         past = self.ctx._past
         assert past is not None
@@ -407,7 +415,7 @@ class Branches:
             if reducer is not None:
                 for value in values:
                     reducer[0].contribute(reducer[1], key, value)
-        outcome = self.ctx.recall(ctx, start)
+        outcome = self.ctx.recall(ctx)
         if outcome is not None:
             branch.ctx = None
         return outcome
@@ -426,11 +434,12 @@ class Branches:
             self.ctx._said = self.results()
             raise Paused(question for branch in paused if branch.outcome for question in branch.outcome.pending)
 
-    def _tell_queue(self, queued: tuple[float, int], ctx: InvocationContext, start: AgentParallelStart) -> None:
+    def _queue_ms(self, queued: tuple[float, int], ctx: InvocationContext) -> float:
+        """How long a branch has waited for room; the trace is told too."""
         run, (since, since_ns) = self.ctx._run, queued
-        start.queue_ms = round((run.now() - since) * 1000, 3)
         if run.tracing is not None:
-            run.tracing.queued(start.agent_name, ctx._span, since_ns, time.time_ns(), ctx.branch)
+            run.tracing.queued(ctx.agent.name, ctx._span, since_ns, time.time_ns(), ctx.branch)
+        return round((run.now() - since) * 1000, 3)
 
     def _stop_all(self, reason: str) -> None:
         self.group.reason = self.group.reason or reason

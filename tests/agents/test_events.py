@@ -1,5 +1,8 @@
 """What an agent may emit, and what becomes of it."""
 
+from copy import deepcopy
+from dataclasses import FrozenInstanceError
+
 import pytest
 
 from agentflow import (
@@ -77,6 +80,23 @@ async def test_ids_are_given_and_nobody_else_speaks_as_the_user() -> None:
     assert log_problems(played.session.events) == []
     said = [(event.author, event.path) for event in played.events if event.text]
     assert said == [("a", "a"), ("a", "a"), ("somebody else", "a")]
+
+
+async def test_what_tells_of_a_start_is_shared_by_runs_and_cant_be_changed() -> None:
+    tree = ParallelAgent("p", [emits("a", Event(parts="hi")), emits("b", Event(parts="ho"))])
+    first, second = [
+        [event.lifecycle for event in (await play(tree)).events if getattr(event.lifecycle, "agent_type", "")]
+        for _ in range(2)
+    ]
+    assert len(first) == 3
+    assert first == second
+    assert [record.name for record in first] == ["agent_start", "agent_parallel_start", "agent_parallel_start"]
+    for record in first:
+        with pytest.raises(FrozenInstanceError):
+            record.attempt = 2
+        assert deepcopy(record) == record
+        event = Event(id="e", lifecycle=record)
+        assert Event.from_json(event.to_json()) == event
 
 
 async def test_parts_of_a_wrong_type_are_refused() -> None:
