@@ -27,7 +27,9 @@ _GRACE = 5.0
 """Seconds that telling of a failure may take."""
 
 
-async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = None) -> None:
+async def take_turn(
+    ctx: Turn, start: AgentStart, *, timeout: float | None = None, within: anyio.CancelScope | None = None
+) -> bool:
     """Let the agent of `ctx` take its turn.
 
     A turn whose start was stored has exactly one terminal event, stored too. That of a cancelled turn is stored with
@@ -37,6 +39,12 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
         ctx: Made for this turn.
         start: Tells of the beginning; its type decides that of the end.
         timeout: Seconds, besides the agent's own.
+        within: The scope of the task that does nothing else: where that is cancelled, or the run is, there is no more
+            to do, and nothing is raised. In anyio a task that ends by a cancellation leaves it and all its frames to
+            the cyclic collector.
+
+    Returns:
+        Whether it came to its end; if not, the task was cancelled.
 
     Raises:
         Exception: What the agent raised, with a note that says where.
@@ -104,8 +112,11 @@ async def take_turn(ctx: Turn, start: AgentStart, *, timeout: float | None = Non
             ctx._start, ctx._stopped = start, run.now()
             run.defer_turn(ctx)
         leave(ctx, error)
-        raise
+        if within is None or type(error) is not run.cancelled or not (run.stopping or within.cancel_called):
+            raise
+        return False
     leave(ctx, None)
+    return True
 
 
 async def _failed_or_paused(ctx: Turn, start: AgentStart, begin: Event, error: BaseException) -> BaseException | None:

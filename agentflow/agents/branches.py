@@ -384,7 +384,8 @@ class Branches:
                     outcome = recalled
                 else:
                     if branch.scope is None:
-                        await take_turn(ctx, start, timeout=branch.timeout)
+                        if not await take_turn(ctx, start, timeout=branch.timeout, within=tasks.cancel_scope):
+                            return
                     else:
                         with branch.scope:
                             await take_turn(ctx, start, timeout=branch.timeout)
@@ -398,8 +399,7 @@ class Branches:
             except self.ctx._run.cancelled:  # noqa: ASYNC103 - raised, or the task group knows it
                 if not (self.ctx._run.stopping or tasks.cancel_scope.cancel_called):
                     raise
-                # In anyio a task that ends by a CancelledError leaves it and all its frames to the cyclic collector.
-                return  # noqa: ASYNC104 - see above
+                return  # noqa: ASYNC104 - see `take_turn`
         self._running -= 1
         branch.outcome = outcome  # that of a branch cancelled with the group is made when the group ends
         self.ended(branch)
