@@ -14,6 +14,8 @@ class Hooks:
     def __init__(self, plugins: Sequence[Any], base: type) -> None:
         if isinstance(plugins, base):
             raise ConfigError(f"plugins is a list of them: plugins=[{type(plugins).__name__}(...)]")
+        if isinstance(plugins, str) or not isinstance(plugins, Sequence):
+            raise ConfigError(f"plugins must be a list of plugins, not {plugins!r}")
         self.plugins = tuple(plugins)
         self._by_hook: dict[str, tuple[Any, ...]] = {}
         names: set[str] = set()

@@ -13,6 +13,7 @@ from anyio.lowlevel import checkpoint
 
 from agentflow._generators import short
 from agentflow._invocation import with_pending
+from agentflow._settings import check_flags, check_mappings, check_texts, check_whole
 from agentflow._taking import take_turn
 from agentflow._tree import Node, check_name
 from agentflow._turn import Turn, Words, outcome_of
@@ -102,9 +103,15 @@ class Agent(Node):
         fields = vars(self)
         if "after_agent" not in fields:
             raise ConfigError(f"{type(self).__name__}.__init__ must call super().__init__(name, ...)")
-        if self.timeout is None and self.retry is None and self.before_agent == () == self.after_agent:
+        if (
+            type(self.description) is str
+            and self.timeout is None
+            and self.retry is None
+            and (self.before_agent == () == self.after_agent)
+        ):
             return  # nothing set: most agents
         owner = f"{type(self).__name__} {self.name!r}"
+        check_texts(owner, description=self.description)
         fields["timeout"] = seconds(self.timeout, f"{owner}: timeout")
         if self.retry is not None and not isinstance(self.retry, Retry):
             try:
@@ -161,7 +168,17 @@ class Tool(ABC):
             raise ConfigError(f"tool {name!r}: on_error must be 'return' or 'raise', not {on_error!r}")
         self.name = name
         self._description = description
-        self.timeout = seconds(timeout, f"tool {name!r}: timeout")
+        owner = f"tool {name!r}"
+        check_texts(owner, description=description)
+        check_flags(owner, sequential=sequential, long_running=long_running, strict=strict)
+        if not isinstance(require_confirmation, bool) and not callable(require_confirmation):
+            raise ConfigError(
+                f"{owner}: require_confirmation must be True, False or a function of the context and the arguments, "
+                f"not {require_confirmation!r}"
+            )
+        check_whole(owner, max_result_bytes=max_result_bytes)
+        check_mappings(owner, extra=extra)
+        self.timeout = seconds(timeout, f"{owner}: timeout")
         self.sequential = sequential
         self.on_error = on_error
         self.long_running = long_running

@@ -17,6 +17,7 @@ from agentflow._busy import OnBusy, SessionTurns, turns_in
 from agentflow._hooks import Hooks, call_hook, plugin_name
 from agentflow._invocation import Invocation, Place, Scheduler
 from agentflow._resources import Resources
+from agentflow._settings import check_flags, check_functions
 from agentflow._streams import Channel, Loop, running_loop
 from agentflow._sync import SyncRun
 from agentflow._taking import as_event, take_turn
@@ -106,10 +107,21 @@ class Runner:
             if value is not None and not isinstance(value, kind):
                 raise ConfigError(f"Runner: {what} must be a {kind.__name__}, not {value!r}")
         _check_limits(limits, "Runner")
+        if app_name is not None and (not isinstance(app_name, str) or not app_name.strip()):
+            raise ConfigError(f"Runner: app_name must be text that isn't empty, not {app_name!r}")
+        check_functions("Runner", time=time)
+        if new_id is not None:
+            check_functions("Runner", new_id=new_id)
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+            raise ConfigError(f"Runner: seed must be a whole number, not {seed!r}")
         _one_of("visibility", visibility, ("join", "prefix"))
         _one_of("on_exit", on_exit, ("cancel", "wait"))
         if isinstance(max_event_bytes, bool) or not isinstance(max_event_bytes, int) or max_event_bytes < 1024:
             raise ConfigError(f"Runner: max_event_bytes must be at least 1024, not {max_event_bytes!r}")
+        if scheduler is not None and not callable(getattr(scheduler, "point", None)):
+            raise ConfigError(f"Runner: scheduler must be one, like SeededScheduler(1), not {scheduler!r}")
+        if teardown_timeout is None:
+            raise ConfigError("Runner: teardown_timeout must be a number of seconds above 0, not None")
         self.agent = agent
         self.app_name = agent.name if app_name is None else app_name
         self.sessions = sessions or InMemorySessionService(time=time)
@@ -252,6 +264,7 @@ class Runner:
         if state is not None and not isinstance(state, Mapping):
             raise ConfigError(f"run: state is values by their keys, not {state!r}")
         _check_limits(limits, "run")
+        check_flags("run", stream=stream)
         _one_of("on_busy", on_busy, ("wait", "reject"))
         _one_of("on_consumer_gone", on_consumer_gone, ("cancel", "detach", "drain"))
         key = SessionKey(*check_key(self.app_name, user_id, session_id))

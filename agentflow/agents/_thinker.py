@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from agentflow._settings import check_flags, check_whole
 from agentflow.agents._asking import AfterModel, BeforeModel, Callbacks, OnModelError
 from agentflow.agents._instructions import Instruction
 from agentflow.core import Agent, InvocationContext, Tool
@@ -19,6 +20,8 @@ Compaction = Callable[[InvocationContext, list[Message]], Awaitable[Sequence[Mes
 
 _CALLBACKS = ("before_model", "after_model", "on_model_error", "before_tool", "after_tool", "on_tool_error")
 _NO_CALLBACKS, _NO_HOOKS = Callbacks((), (), ()), Hooks()
+_NO_TYPES = (bool, int, float, str, bytes, list, tuple, dict, set)
+"""Values of these are no types; what is one, pydantic alone can say."""
 _COUNTS = ("max_steps", "max_tool_calls", "tool_concurrency")
 
 
@@ -33,7 +36,7 @@ class TokenBudget:
     max_tokens: int
 
     def __post_init__(self) -> None:
-        _whole(self.max_tokens, "TokenBudget: max_tokens", least=1)
+        check_whole("TokenBudget", max_tokens=self.max_tokens)
 
 
 class Thinker(Agent):
@@ -140,8 +143,18 @@ def _check_settings(fields: dict[str, Any], owner: str) -> None:
                 raise ConfigError(f"{owner}: {name} must be a function, or a list of them")
     for name in _COUNTS:
         if fields[name] is not None:
-            _whole(fields[name], f"{owner}: {name}", least=1)
-    _whole(fields["output_retries"], f"{owner}: output_retries", least=0)
+            check_whole(owner, **{name: fields[name]})
+    check_whole(owner, least=0, output_retries=fields["output_retries"])
+    if fields["stream"] is not None:
+        check_flags(owner, stream=fields["stream"])
+    for name in ("transfer_to_parent", "transfer_to_peers"):
+        if fields[name] is not True:
+            check_flags(owner, **{name: fields[name]})
+    for name in ("output_schema", "input_schema"):
+        if isinstance(fields[name], _NO_TYPES):
+            raise ConfigError(
+                f"{owner}: {name} must be a type, like a pydantic model or list[str], not {fields[name]!r}"
+            )
     if fields["include_contents"] not in ("default", "none"):
         raise ConfigError(f"{owner}: include_contents must be 'default' or 'none', not {fields['include_contents']!r}")
     if not isinstance(fields["settings"], ModelSettings):
@@ -155,7 +168,7 @@ def _check_settings(fields: dict[str, Any], owner: str) -> None:
 
 def _check_history(history: Any, owner: str) -> None:
     if isinstance(history, int) and not isinstance(history, bool):
-        _whole(history, f"{owner}: history", least=1)
+        check_whole(owner, history=history)
     elif history is not None and not isinstance(history, TokenBudget) and not callable(history):
         raise ConfigError(
             f"{owner}: history must be a number of turns, a TokenBudget or a function of the context and the messages, "
@@ -181,8 +194,3 @@ def _tools(tools: Any, owner: str) -> tuple[Tool | Toolset | ServerTool, ...]:
                 raise ConfigError(f"{owner} has two tools named {last.name!r}; give one of them another name")
             names.add(last.name)
     return tuple(made)
-
-
-def _whole(value: object, what: str, *, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{what} must be a whole number of at least {least}, not {value!r}")

@@ -49,7 +49,7 @@ class FunctionAgent(Agent):
         super().__init__(
             name,
             sub_agents=sub_agents,
-            description=description or _first_line(function),
+            description=_first_line(function) if description == "" else description,
             timeout=timeout,
             retry=retry,
             before_agent=before_agent,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from inspect import iscoroutinefunction
 from typing import Literal
 
+from agentflow._settings import check_whole
 from agentflow._turn import LoopFrame
 from agentflow.agents.branches import Branch, Branches, fatal
 from agentflow.core import Agent, Callback, InvocationContext
@@ -95,11 +96,12 @@ class ParallelAgent(Agent):
         if not count:
             raise ConfigError(f"{owner} needs at least one sub-agent")
         if self.max_concurrency is not None:
-            _whole(self.max_concurrency, f"{owner}: max_concurrency")
+            check_whole(owner, max_concurrency=self.max_concurrency)
         if self.on_error not in ("cancel", "collect", "ignore"):
             raise ConfigError(f"{owner}: on_error must be 'cancel', 'collect' or 'ignore', not {self.on_error!r}")
         if isinstance(self.stop_when, int):
-            if _whole(self.stop_when, f"{owner}: stop_when") > count:
+            check_whole(owner, stop_when=self.stop_when)
+            if self.stop_when > count:
                 raise ConfigError(f"{owner}: stop_when={self.stop_when} successes, but it has {count} sub-agents")
         elif iscoroutinefunction(self.stop_when):
             raise ConfigError(f"{owner}: stop_when must be a plain function of an event, not an async one")
@@ -115,12 +117,6 @@ class ParallelAgent(Agent):
         """Take a turn."""
         async with _Fan(self, ctx) as group:
             await group.run_all(self.sub_agents)
-
-
-def _whole(value: object, what: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{what} must be a whole number of at least 1, not {value!r}")
-    return value
 
 
 class _Fan(Branches):

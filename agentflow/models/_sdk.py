@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import anyio
 from anyio.lowlevel import RunVar
 
-from agentflow.errors import ModelError, ModelErrorKind
+from agentflow.errors import ConfigError, ModelError, ModelErrorKind
 from agentflow.models.base import CallSite, Model, ModelResponse, OnChunk, check_allowed
 
 Parse = Callable[[bytes, bytes], Any]
@@ -46,8 +46,15 @@ class _Open:
 class SdkModel(Model):
     """A model whose provider's SDK does the talking: one client per event loop, made when it is first needed."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, api_key: str | None, base_url: str | None) -> None:
+        owner = type(self).__name__
+        if api_key is not None and not isinstance(api_key, str):  # it isn't shown: it may be one all the same
+            raise ConfigError(f"{owner}: api_key must be text, not {type(api_key).__name__}")
+        if base_url is not None and not isinstance(base_url, str):
+            raise ConfigError(f"{owner}: base_url must be text, not {base_url!r}")
         self.name = name
+        self._api_key = api_key
+        self._base_url = base_url
         self._open: RunVar[_Open] = RunVar(f"agentflow client of {name}")
 
     @abstractmethod

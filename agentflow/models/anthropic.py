@@ -9,6 +9,7 @@ from typing import Any
 
 from anyio.to_thread import run_sync
 
+from agentflow._settings import check_names
 from agentflow.errors import ConfigError, ModelError
 from agentflow.events import Usage
 from agentflow.models._anthropic_errors import from_answer, translate
@@ -24,6 +25,7 @@ from agentflow.models.base import (
     ModelResponse,
     ModelSettings,
     OnChunk,
+    check_model,
 )
 from agentflow.models.limiter import ConcurrencyLimiter
 from agentflow.models.prices import Price
@@ -85,20 +87,18 @@ class AnthropicModel(SdkModel):
     ) -> None:
         if not isinstance(name, str) or not name:
             raise ConfigError(f"AnthropicModel needs a model's name, not {name!r}")
-        if isinstance(betas, str):
-            raise ConfigError(f"AnthropicModel: betas must be a list of names, not {betas!r}")
+        betas = check_names("AnthropicModel", "betas", betas)
         if client is not None and (api_key is not None or base_url is not None):
             raise ConfigError("AnthropicModel: give api_key and base_url to the client that you pass")
-        super().__init__(name)
+        check_model(self, settings, retry, limiter, price, capabilities)
+        super().__init__(name, api_key, base_url)
         self.settings = settings or ModelSettings()
-        self.betas = tuple(betas)
         self.retry = retry
         self.limiter = limiter
         self.price = price
+        self.betas = betas
         self.capabilities = capabilities or Capabilities(thinking=True, images=True, documents=True)
         self._given = client
-        self._api_key = api_key
-        self._base_url = base_url
         self.provider = _provider(client)
 
     async def generate(self, request: ModelRequest, on_chunk: OnChunk | None = None) -> ModelResponse:

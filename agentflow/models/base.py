@@ -12,6 +12,7 @@ import anyio
 from anyio.lowlevel import RunVar
 from opentelemetry.trace import Span
 
+from agentflow._settings import check_flags, check_kind, check_names, check_whole
 from agentflow.content import Blob, Part, Record, Text, ToolCall, part_to_wire
 from agentflow.errors import ConfigError
 from agentflow.events import Usage
@@ -137,15 +138,21 @@ class ModelSettings:
             value = getattr(self, name)
             if value is None or (name == "thinking" and isinstance(value, bool)):
                 continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= least:
                 raise ConfigError(f"ModelSettings({name}=...) must be a number of at least {least}, not {value!r}")
         if self.effort is not None and self.effort not in get_args(Effort):
             raise ConfigError(f"ModelSettings(effort=...) must be one of {get_args(Effort)}, not {self.effort!r}")
         if self.cache not in (None, True, False, "5m", "1h"):
             raise ConfigError(f"ModelSettings(cache=...) must be a bool, '5m' or '1h', not {self.cache!r}")
+        for name in ("show_thinking", "parallel_tool_calls", "strict_tools"):
+            if (value := getattr(self, name)) is not None:
+                check_flags("ModelSettings", **{name: value})
+        if self.seed is not None and (isinstance(self.seed, bool) or not isinstance(self.seed, int)):
+            raise ConfigError(f"ModelSettings(seed=...) must be a whole number, not {self.seed!r}")
+        if not isinstance(self.extra, Mapping):
+            raise ConfigError(f"ModelSettings(extra=...) must be values by their names, not {self.extra!r}")
         object.__setattr__(self, "timeout", seconds(self.timeout, "ModelSettings: timeout"))
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
-        object.__setattr__(self, "stop", stop)
+        object.__setattr__(self, "stop", check_names("ModelSettings", "stop", self.stop, lone=True))
 
     def over(self, base: "ModelSettings") -> "ModelSettings":
         """These where they say something, else those of `base`."""
@@ -286,6 +293,31 @@ class Capabilities:
     documents: bool = False
     max_input_tokens: int | None = None
     max_output_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if setting.name.startswith("max_"):
+                if value is not None:
+                    check_whole("Capabilities", **{setting.name: value})
+            else:
+                check_flags("Capabilities", **{setting.name: value})
+
+
+def check_model(
+    model: object, settings: object, retry: object, limiter: object, price: object, capabilities: object
+) -> None:
+    """Check what a model is made with; each may be `None`.
+
+    Raises:
+        ConfigError: One is of the wrong kind.
+    """
+    owner = type(model).__name__
+    check_kind(owner, ModelSettings, settings=settings)
+    check_kind(owner, Retry, retry=retry)
+    check_kind(owner, ConcurrencyLimiter, limiter=limiter)
+    check_kind(owner, Price, price=price)
+    check_kind(owner, Capabilities, capabilities=capabilities)
 
 
 class Model(ABC):

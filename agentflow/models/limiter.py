@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import anyio
 from anyio.lowlevel import RunVar
 
+from agentflow._settings import check_flags
 from agentflow.errors import ConfigError, ModelError
 
 _TOO_MUCH = frozenset(("rate_limit", "overloaded"))
@@ -67,6 +68,7 @@ class ConcurrencyLimiter:
         whole = all(isinstance(value, int) and not isinstance(value, bool) for value in (most, least))
         if not whole or not 1 <= least <= most:
             raise ConfigError(f"ConcurrencyLimiter needs whole numbers, 1 <= least <= most, not {least!r} and {most!r}")
+        check_flags("ConcurrencyLimiter", adaptive=adaptive)
         self.most = most
         self.least = least
         self.adaptive = adaptive

@@ -13,7 +13,7 @@ from anyio.to_thread import run_sync
 from agentflow.errors import ConfigError
 from agentflow.models._openai_wire import PROVIDER, Answer, build_body, from_answer, translate
 from agentflow.models._sdk import SdkModel, read_answer
-from agentflow.models.base import Capabilities, Model, ModelRequest, ModelResponse, ModelSettings, OnChunk
+from agentflow.models.base import Capabilities, Model, ModelRequest, ModelResponse, ModelSettings, OnChunk, check_model
 from agentflow.models.limiter import ConcurrencyLimiter
 from agentflow.models.prices import Price
 from agentflow.policies import Retry
@@ -64,15 +64,14 @@ class OpenAIModel(SdkModel):
             raise ConfigError(f"model {name!r} needs the extra `openai` (agentflow-py[openai])")
         if client is not None and (api_key is not None or base_url is not None):
             raise ConfigError("OpenAIModel: give api_key and base_url to the client that you pass")
-        super().__init__(name)
+        check_model(self, settings, retry, limiter, price, capabilities)
+        super().__init__(name, api_key, base_url)
         self.settings = settings or ModelSettings()
         self.retry = retry
         self.limiter = limiter
         self.price = price
         self.capabilities = capabilities or Capabilities(thinking=True, images=True, documents=True)
         self._given = client
-        self._api_key = api_key
-        self._base_url = base_url
 
     async def generate(self, request: ModelRequest, on_chunk: OnChunk | None = None) -> ModelResponse:
         client = await self._client()

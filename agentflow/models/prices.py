@@ -33,7 +33,7 @@ class Price:
 
     def __post_init__(self) -> None:
         for value in (self.input, self.output, self.cache_read, self.cache_write):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0):
                 raise ConfigError(f"a Price is in dollars for a million tokens, 0 or more: {self!r}")
 
     def of(self, usage: Usage) -> float:

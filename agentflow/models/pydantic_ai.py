@@ -28,6 +28,7 @@ from agentflow.models.base import (
     Refusal,
     ToolSpec,
     check_allowed,
+    check_model,
 )
 from agentflow.models.limiter import ConcurrencyLimiter
 from agentflow.models.prices import Price
@@ -94,6 +95,7 @@ class PydanticAIModel(Model):
             raise ConfigError(f"model {model!r} needs the extra `models` (agentflow-py[models])")
         if isinstance(model, str) and ":" not in model:
             raise ConfigError(f"a model of pydantic-ai's is named 'provider:model', not {model!r}")
+        check_model(self, settings, retry, limiter, price, capabilities)
         self.name = model.partition(":")[2] if isinstance(model, str) else str(model.model_name)
         self.settings = settings or ModelSettings()
         self.retry = retry

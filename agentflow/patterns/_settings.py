@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from agentflow._settings import check_flags
 from agentflow.core import Agent
 from agentflow.errors import ConfigError
 from agentflow.patterns._scatter import Plan
@@ -71,6 +72,8 @@ def check_plan(pattern: Agent, owner: str, branches: int) -> None:
         raise ConfigError(f"{owner}: hedge must be a Hedge, True or False, not {fields['hedge']!r}")
     for setting in ("timeout_per_agent", "deadline"):
         fields[setting] = seconds(fields[setting], f"{owner}: {setting}")
+    for setting in ("show_branches", "early_stop"):
+        check_flags(owner, **{setting: fields.get(setting, False)})
     fields["on_conflict"] = check_on_conflict(fields["on_conflict"], owner)
 
 

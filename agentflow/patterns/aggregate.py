@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 from pydantic import BaseModel
 
+from agentflow._settings import check_texts
 from agentflow.core import Agent
 from agentflow.errors import ConfigError, InvalidAnswer
 from agentflow.outcome import Outcome
@@ -213,6 +214,7 @@ class Synthesis(Aggregator):
 
     def check(self, owner: str, agents: Sequence[str], branches: int, weighted: bool) -> None:
         need_agent(self.agent, f"{owner}: Synthesis")
+        check_texts(f"{owner}: Synthesis", request=self.request)
 
     async def combine(self, panel: Panel) -> Decision:
         outcome = await panel.ask(self.agent, self.request)

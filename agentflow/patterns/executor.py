@@ -83,6 +83,8 @@ class ParallelExecutor:
             raise ConfigError(f"ParallelExecutor: max_concurrency must be at least 1, not {max_concurrency!r}")
         self.max_concurrency = max_concurrency
         self.timeout = seconds(timeout, "ParallelExecutor: timeout")
+        if retry is not None and not isinstance(retry, (Retry, int)):
+            raise ConfigError(f"ParallelExecutor: retry must be Retry(...) or how often to try, not {retry!r}")
         self.retry = Retry(attempts=retry) if isinstance(retry, int) else retry
 
     async def map(

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import anyio
 
+from agentflow._settings import check_flags
 from agentflow.agents.branches import Branch, Branches
 from agentflow.core import Agent, Callback, InvocationContext
 from agentflow.errors import ConfigError, InvalidAnswer, TooFewAnswers
@@ -147,6 +148,7 @@ class FanOutFanIn(Agent):
                 raise ConfigError(f"{owner}: {setting} must be a whole number of at least 1, not {fields[setting]!r}")
         if self.on_error not in ("cancel", "collect"):
             raise ConfigError(f"{owner}: on_error must be 'cancel' or 'collect', not {self.on_error!r}")
+        check_flags(owner, show_branches=self.show_branches)
         fields["item_timeout"] = seconds(self.item_timeout, f"{owner}: item_timeout")
         fields["on_conflict"] = check_on_conflict(self.on_conflict, owner)
         aggregator = fields["aggregator"] = as_aggregator(self.aggregator, owner)

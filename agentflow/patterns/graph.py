@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar, overload
 
+from agentflow._settings import check_flags
 from agentflow.content import Text
 from agentflow.core import Agent, Callback, InvocationContext
 from agentflow.errors import ConfigError
@@ -99,6 +100,9 @@ class GraphAgent(Agent):
             raise ConfigError(f"{owner}: max_concurrency must be a whole number of at least 1, not {cap!r}")
         if self.on_error not in ("cancel", "collect"):
             raise ConfigError(f"{owner}: on_error must be 'cancel' or 'collect', not {self.on_error!r}")
+        check_flags(owner, show_branches=self.show_branches)
+        if not isinstance(self.outputs, Sequence):
+            raise ConfigError(f"{owner}: outputs must be a list of the names of nodes, not {self.outputs!r}")
         vars(self)["on_conflict"] = check_on_conflict(self.on_conflict, owner)
         plan = Plan(owner, [vertex(node, owner) for node in self.nodes])
         outputs = [self.outputs] if isinstance(self.outputs, str) else list(self.outputs)

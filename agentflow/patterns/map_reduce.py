@@ -8,6 +8,7 @@ import anyio
 from pydantic import BaseModel, ConfigDict
 
 from agentflow._invocation import summary
+from agentflow._settings import check_texts
 from agentflow.agents.branches import Branch, Branches
 from agentflow.content import Part, Text
 from agentflow.core import Agent, Callback, InvocationContext
@@ -160,6 +161,7 @@ class MapReduceAgent(Agent):
                 raise ConfigError(f"{owner}: {setting} must be a whole number of at least {least}, not {value!r}")
         if self.on_error not in ("cancel", "collect"):
             raise ConfigError(f"{owner}: on_error must be 'cancel' or 'collect', not {self.on_error!r}")
+        check_texts(owner, request=self.request)
         fields["chunk_timeout"] = seconds(self.chunk_timeout, f"{owner}: chunk_timeout")
 
     async def run(self, ctx: InvocationContext) -> None:

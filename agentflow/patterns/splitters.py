@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import anyio
 
+from agentflow._settings import check_functions, check_texts
 from agentflow.errors import ConfigError
 
 Count = Callable[[str], float]
@@ -84,6 +85,7 @@ class TokenSplitter:
 
     def __post_init__(self) -> None:
         _check_sizes(self, self.size, self.overlap)
+        check_functions("TokenSplitter", count=self.count)
 
     def __call__(self, source: object) -> Iterator[Chunk]:
         """The chunks of a text, one by one."""
@@ -118,6 +120,8 @@ class SentenceSplitter:
 
     def __post_init__(self) -> None:
         _check_sizes(self, self.size, self.overlap)
+        check_texts("SentenceSplitter", language=self.language)
+        check_functions("SentenceSplitter", count=self.count)
         _sentence_library()
 
     def __call__(self, source: object) -> Iterator[Chunk]:
@@ -165,10 +169,12 @@ class SectionSplitter:
     count: Count = approximate_tokens
 
     def __post_init__(self) -> None:
+        check_texts("SectionSplitter", language=self.language)
+        check_functions("SectionSplitter", count=self.count)
         if self.size is not None:
             _check_sizes(self, self.size, self.overlap)
             _sentence_library()
-        if self.level not in range(1, 7):
+        if isinstance(self.level, bool) or self.level not in range(1, 7):
             raise ConfigError(f"SectionSplitter: level must be 1 to 6, not {self.level!r}")
         _markdown()
 
@@ -285,6 +291,13 @@ class FileSplitter:
     pattern: str = "*"
     then: Callable[[str], Iterable[Chunk]] | None = None
     encoding: str = "utf-8"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.folder, (str, Path)):
+            raise ConfigError(f"FileSplitter: folder must be a path, not {self.folder!r}")
+        check_texts("FileSplitter", pattern=self.pattern, encoding=self.encoding)
+        if self.then is not None:
+            check_functions("FileSplitter", then=self.then)
 
     async def __call__(self, source: object) -> AsyncIterator[Chunk]:
         """The chunks of each file; their `title` begins with its path in the folder."""

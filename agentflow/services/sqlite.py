@@ -11,6 +11,7 @@ from typing import Literal, Self
 
 from anyio import to_thread
 
+from agentflow._settings import check_flags, check_functions
 from agentflow.errors import ConfigError
 from agentflow.services.artifacts import ArtifactService
 from agentflow.services.memory import MemoryService
@@ -58,10 +59,17 @@ class SQLiteStore:
         read_only: bool = False,
         time: Callable[[], float] = time.time,
     ) -> None:
+        if not isinstance(path, (str, PathLike)):
+            raise ConfigError(f"SQLiteStore needs the path of a file, not {path!r}")
         if str(path) in ("", ":memory:") or str(path).startswith("file:"):
             raise ConfigError(f"SQLiteStore needs the path of a file, not {str(path)!r}")
         if durability not in ("process", "power"):
             raise ConfigError(f"durability must be 'process' or 'power', not {durability!r}")
+        check_flags("SQLiteStore", read_only=read_only)
+        check_functions("SQLiteStore", time=time)
+        for name, value in (("lock_timeout", lock_timeout), ("commit_timeout", commit_timeout)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise ConfigError(f"SQLiteStore: {name} must be a number of seconds, not {value!r}")
         if not 0 <= lock_timeout < commit_timeout:
             raise ConfigError("lock_timeout must be 0 or more, and commit_timeout more than that")
         if find_spec("sqlalchemy") is None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from agentflow._settings import check_flags
 from agentflow.core import Agent, Tool, ToolContext
 from agentflow.errors import ConfigError, InvalidArguments
 from agentflow.tools.function import NeedsConfirmation, OnToolError
@@ -76,6 +77,9 @@ class AgentTool(Tool):
             strict=strict,
             extra=extra,
         )
+        check_flags(f"tool {self.name!r}", isolated=isolated, skip_summarization=skip_summarization)
+        if input_schema is not None and not (isinstance(input_schema, type) and issubclass(input_schema, BaseModel)):
+            raise ConfigError(f"tool {self.name!r}: input_schema must be a pydantic model, not {input_schema!r}")
         self.agent = agent
         self.input_schema: type[BaseModel] | None = input_schema or vars(agent).get("input_schema")
         self.isolated = isolated

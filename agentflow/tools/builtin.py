@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from agentflow._settings import check_whole
 from agentflow.content import Blob, Part, Text
 from agentflow.core import InvocationContext, Tool, ToolContext
 from agentflow.errors import InvalidArguments
@@ -64,6 +65,7 @@ class PreloadMemory(Tool):
 
     def __init__(self, *, limit: int = 5) -> None:
         super().__init__("preload_memory")
+        check_whole("PreloadMemory", limit=limit)
         self.limit = limit
 
     async def run(self, ctx: ToolContext, args: dict[str, Any]) -> Any:

@@ -73,7 +73,7 @@ class FunctionTool(Tool):
             raise ConfigError("a lambda has no name that a model could call it by: FunctionTool(function, name=...)")
         super().__init__(
             name,
-            description=description or "",
+            description="" if description is None else description,
             timeout=timeout,
             sequential=sequential,
             on_error=on_error,

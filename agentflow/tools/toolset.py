@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from copy import copy
 from typing import Any
 
+from agentflow._settings import check_texts
 from agentflow._tree import check_name
 from agentflow.core import InvocationContext, Tool
 from agentflow.errors import ConfigError
@@ -33,8 +34,18 @@ class Toolset(ABC):
         prefix: str = "",
         require_confirmation: NeedsConfirmation | None = None,
     ) -> None:
-        if isinstance(only, str):
+        if isinstance(only, str) or not (only is None or callable(only) or isinstance(only, Collection)):
             raise ConfigError(f"{type(self).__name__}: only must be a list of names or a function, not {only!r}")
+        check_texts(type(self).__name__, prefix=prefix)
+        if (
+            require_confirmation is not None
+            and not isinstance(require_confirmation, bool)
+            and not callable(require_confirmation)
+        ):
+            raise ConfigError(
+                f"{type(self).__name__}: require_confirmation must be True, False, None or a function of the context "
+                f"and the arguments, not {require_confirmation!r}"
+            )
         if prefix:
             check_name(f"{prefix}tool", f"{type(self).__name__}: with prefix {prefix!r} a tool")
         self.only = only
