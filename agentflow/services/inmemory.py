@@ -31,6 +31,7 @@ from agentflow.services.sessions import (
     SessionService,
     check_key,
     check_serial,
+    check_session,
     check_title,
     no_session,
     session_exists,
@@ -98,6 +99,7 @@ class InMemorySessionService(SessionService):
         self, key: SessionKey, *, recent: int | None = None, after: int | None = None, limit: int | None = None
     ) -> Session | None:
         """Read a session; see `SessionService.get`."""
+        check_session(key)
         record = self._records.get(key)
         if record is None:
             return None
@@ -136,6 +138,7 @@ class InMemorySessionService(SessionService):
 
     async def delete(self, key: SessionKey, *, expected_version: int | None = None) -> None:
         """Remove a session; see `SessionService.delete`."""
+        check_session(key)
         record = self._records.get(key)
         if record is not None:
             _check_version(key, record, expected_version)
@@ -182,7 +185,8 @@ class InMemorySessionService(SessionService):
         """Commit an event; see `SessionService.append_now`."""
         try:
             record = self._records[key]
-        except KeyError:
+        except (KeyError, TypeError):
+            check_session(key)
             raise no_session(key) from None
         fields, log = event.__dict__, record.events
         seqs, branch = record.seqs[fields["invocation_id"]], fields["branch"]
@@ -196,6 +200,7 @@ class InMemorySessionService(SessionService):
         return True
 
     def _known(self, key: SessionKey) -> _Record:
+        check_session(key)
         record = self._records.get(key)
         if record is None:
             raise no_session(key)
@@ -270,6 +275,7 @@ class InMemoryArtifactService(ArtifactService):
 
     async def save(self, key: SessionKey, filename: str, data: Content, *, mime_type: str | None = None) -> int:
         """Save a new version; see `ArtifactService.save`."""
+        check_session(key)
         check_filename(filename)
         content, kind = await read_content(data, mime_type)
         scope = _scope(key, filename)
@@ -288,12 +294,14 @@ class InMemoryArtifactService(ArtifactService):
 
     async def open(self, key: SessionKey, filename: str, *, version: int | None = None) -> StoredArtifact | None:
         """One version, piece by piece; see `ArtifactService.open`."""
+        check_session(key)
         versions = self._files.get(_scope(key, check_filename(filename)), {}).get(filename, {})
         found = versions.get(max(versions, default=0) if version is None else version)
         return _InMemoryArtifact(**{f.name: getattr(found, f.name) for f in fields(found)}) if found else None
 
     async def list(self, key: SessionKey) -> Sequence[str]:
         """The names that the session sees; see `ArtifactService.list`."""
+        check_session(key)
         names = [
             *self._files.get((key.app_name, key.user_id, key.session_id), {}),
             *self._files.get((key.app_name, key.user_id, None), {}),
@@ -302,10 +310,12 @@ class InMemoryArtifactService(ArtifactService):
 
     async def versions(self, key: SessionKey, filename: str) -> Sequence[int]:
         """The versions of a file; see `ArtifactService.versions`."""
+        check_session(key)
         return sorted(self._files.get(_scope(key, check_filename(filename)), {}).get(filename, {}))
 
     async def delete(self, key: SessionKey, filename: str, *, version: int | None = None) -> None:
         """Remove one version, or all; see `ArtifactService.delete`."""
+        check_session(key)
         files = self._files.get(_scope(key, check_filename(filename)), {})
         versions = files.get(filename, {})
         if version is not None:
@@ -315,6 +325,7 @@ class InMemoryArtifactService(ArtifactService):
 
     async def delete_session(self, key: SessionKey) -> None:
         """Remove all files of a session; see `ArtifactService.delete_session`."""
+        check_session(key)
         scope = (key.app_name, key.user_id, key.session_id)
         self._files.pop(scope, None)
         self._last = {file: last for file, last in self._last.items() if file[0] != scope}
@@ -364,6 +375,7 @@ class InMemoryMemoryService(MemoryService):
 
     async def delete_session(self, key: SessionKey) -> None:
         """Forget a session; see `MemoryService.delete_session`."""
+        check_session(key)
         self._remembered.get((key.app_name, key.user_id), {}).pop(key.session_id, None)
 
     async def search(self, app_name: str, user_id: str, query: str, *, limit: int = 10) -> Sequence[MemoryHit]:

@@ -12,7 +12,10 @@ from agentflow.events import Event
 
 
 class SessionKey(NamedTuple):
-    """What names a session: the same id may be used by other apps and users."""
+    """What names a session: the same id may be used by other apps and users.
+
+    Services take nothing else in its place, not even its id alone: that is a `ConfigError`.
+    """
 
     app_name: str
     user_id: str
@@ -213,6 +216,7 @@ class SessionService(ABC):
             SessionNotFound: From the iteration: there is no such session, or it was deleted meanwhile.
             StaleSession: From the iteration: it was rewound meanwhile.
         """
+        check_session(key)
         return _Pages(self, key, after, until, page)
 
     async def fork(self, key: SessionKey, *, at: int | None = None, session_id: str | None = None) -> SessionKey:
@@ -230,6 +234,7 @@ class SessionService(ABC):
             SessionExists: The new one is there already.
             ConfigError: It has no such event.
         """
+        check_session(key)
         info = await self.get(key, recent=0)
         if info is None:
             raise no_session(key)
@@ -279,6 +284,16 @@ def check_key(app_name: str, user_id: str, session_id: str | None) -> tuple[str,
         if not isinstance(value, str) or not value.strip():
             raise ConfigError(f"a session needs {what}: a string that isn't empty, not {value!r}")
     return app_name, user_id, session_id
+
+
+def check_session(key: object) -> None:
+    """Check what a method of a service is given to name a session.
+
+    Raises:
+        ConfigError: It is no `SessionKey`.
+    """
+    if not isinstance(key, SessionKey):
+        raise ConfigError(f"a session is named by SessionKey(app_name, user_id, session_id), not by {key!r}")
 
 
 def check_serial(info: SessionInfo, serial: int, what: str) -> int:

@@ -1,9 +1,10 @@
 """The contract of artifact stores, as tests."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from hashlib import sha256
+from typing import Any
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -12,6 +13,7 @@ from agentflow.errors import ConfigError
 from agentflow.services.artifacts import Artifact, ArtifactService, Content
 from agentflow.services.sessions import SessionKey
 from agentflow.testing._pytest import Suite
+from agentflow.testing._store_suite import raises
 
 KEY = SessionKey("app", "ada", "s1")
 OTHER_SESSION = SessionKey("app", "ada", "s2")
@@ -54,6 +56,24 @@ class ArtifactServiceSuite(Suite, ABC):
             for n in (1, 2, 10, 11):
                 one = await loaded(artifacts, KEY, "a.txt", version=n)
                 assert (one.version, one.text) == (n, f"take {n}")
+
+    async def test_an_id_alone_names_no_session(self) -> None:
+        """Whoever forgets the key's other two parts learns of it, instead of finding nothing."""
+        async with self.opened() as artifacts:
+            await artifacts.save(KEY, "a.txt", "x")
+            calls: list[Callable[[Any], Awaitable[object]]] = [
+                lambda key: artifacts.save(key, "a.txt", "y"),
+                lambda key: artifacts.open(key, "a.txt"),
+                lambda key: artifacts.load(key, "a.txt"),
+                lambda key: artifacts.versions(key, "a.txt"),
+                lambda key: artifacts.delete(key, "a.txt"),
+                artifacts.list,
+                artifacts.delete_session,
+            ]
+            for wrong in ("s1", None, ("app", "ada", "s1"), b"s1"):
+                for call in calls:
+                    await raises(ConfigError, call(wrong))
+            assert list(await artifacts.versions(KEY, "a.txt")) == [1]
 
     async def test_what_is_not_there_is_none(self) -> None:
         async with self.opened() as artifacts:

@@ -3,15 +3,18 @@
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 from anyio.lowlevel import checkpoint
 
 from agentflow.content import Data, Text
+from agentflow.errors import ConfigError
 from agentflow.events import AgentComplete, Event
 from agentflow.services.memory import MemoryService
 from agentflow.services.sessions import Session, SessionKey
 from agentflow.testing._pytest import Suite
+from agentflow.testing._store_suite import raises
 
 KEY = SessionKey("app", "ada", "s1")
 QUERIES = [
@@ -118,6 +121,15 @@ class MemoryServiceSuite(Suite, ABC):
             await memory.delete_session(SessionKey("nowhere", "eve", "s1"))
             assert [hit.session_id for hit in await memory.search("app", "ada", "owls")] == ["s2"]
             assert len(await memory.search("app", "bob", "owls")) == 1
+
+    async def test_an_id_alone_names_no_session(self) -> None:
+        """Whoever forgets the key's other two parts learns of it, instead of forgetting nothing."""
+        async with self.opened() as memory:
+            await memory.add_session(session_of("Owls hunt."))
+            wrong: list[Any] = ["s1", None, ("app", "ada", "s1")]
+            for key in wrong:
+                await raises(ConfigError, memory.delete_session(key))
+            assert len(await memory.search("app", "ada", "owls")) == 1
 
     async def test_the_same_id_of_another_user_is_not_replaced(self) -> None:
         async with self.opened() as memory:

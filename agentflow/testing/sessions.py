@@ -1,6 +1,9 @@
 """The contract of session stores, as tests. Those about state, commits and upkeep have modules of their own."""
 
-from agentflow.errors import SessionNotFound
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from agentflow.errors import ConfigError, SessionNotFound
 from agentflow.events import Actions
 from agentflow.services.sessions import SessionKey
 from agentflow.testing._commit_suite import CommitSuite
@@ -28,6 +31,31 @@ class SessionServiceSuite(StateSuite, CommitSuite, UpkeepSuite):
             for key in (("app", "ada", "s2"), ("app", "bob", "s1"), ("other", "ada", "s1")):
                 assert await sessions.get(SessionKey(*key)) is None
                 assert await sessions.get(SessionKey(*key), recent=0, after=0) is None
+
+    async def test_an_id_alone_names_no_session(self) -> None:
+        """Whoever forgets the key's other two parts learns of it, instead of finding nothing."""
+
+        async def events(key: Any) -> None:
+            async for _ in sessions.events(key):
+                pass
+
+        async with self.opened() as sessions:
+            await sessions.create("app", "ada", "s1")
+            calls: list[Callable[[Any], Awaitable[object]]] = [
+                sessions.get,
+                sessions.delete,
+                sessions.fork,
+                events,
+                lambda key: sessions.get(key, recent=0),
+                lambda key: sessions.rename(key, "title"),
+                lambda key: sessions.rewind(key, 0),
+                lambda key: sessions.append(key, [event_of("lost")]),
+            ]
+            for key in ("s1", None, ("app", "ada", "s1"), ["app", "ada", "s1"], b"s1"):
+                for call in calls:
+                    await raises(ConfigError, call(key))
+            session = await read(sessions)
+            assert (session.title, session.version) == ("", 0)
 
     async def test_as_many_events_are_read_as_are_asked_for(self) -> None:
         """The latest, oldest first. State and version are those of the whole session all the same."""

@@ -20,7 +20,7 @@ from agentflow.services.artifacts import (
     check_filename,
     read_content,
 )
-from agentflow.services.sessions import SessionKey
+from agentflow.services.sessions import SessionKey, check_session
 from agentflow.services.sql.database import Database
 from agentflow.services.sql.query import Driver, Query, param, whole
 from agentflow.services.sql.schema import chunks, file_versions, files
@@ -79,6 +79,7 @@ class SQLArtifactService(ArtifactService):
 
     async def save(self, key: SessionKey, filename: str, data: Content, *, mime_type: str | None = None) -> int:
         """Save a new version; see `ArtifactService.save`. A stream is seen when it is whole."""
+        check_session(key)
         place = _place(key, check_filename(filename))
         if isinstance(data, AsyncIterable):
             return await self._save_stream(place, data, clean_text(mime_type or "application/octet-stream"))
@@ -127,6 +128,7 @@ class SQLArtifactService(ArtifactService):
 
     async def open(self, key: SessionKey, filename: str, *, version: int | None = None) -> StoredArtifact | None:
         """One version, piece by piece; see `ArtifactService.open`."""
+        check_session(key)
         place = _place(key, check_filename(filename))
 
         def work(connection: Any) -> tuple[Any, ...] | None:
@@ -155,18 +157,21 @@ class SQLArtifactService(ArtifactService):
 
     async def list(self, key: SessionKey) -> Sequence[str]:
         """The names that the session sees; see `ArtifactService.list`."""
+        check_session(key)
         place = {"app": key.app_name, "user": key.user_id, "session": key.session_id}
         rows = await self._database.read(lambda connection: self._q.names.all(connection, **place))
         return sorted(name for (name,) in rows)
 
     async def versions(self, key: SessionKey, filename: str) -> Sequence[int]:
         """The versions of a file; see `ArtifactService.versions`."""
+        check_session(key)
         place = _place(key, check_filename(filename))
         rows = await self._database.read(lambda connection: self._q.versions.all(connection, **place))
         return [version for (version,) in rows]
 
     async def delete(self, key: SessionKey, filename: str, *, version: int | None = None) -> None:
         """Remove one version, or all; see `ArtifactService.delete`."""
+        check_session(key)
         place = _place(key, check_filename(filename))
 
         def work(connection: Any) -> None:
@@ -181,6 +186,7 @@ class SQLArtifactService(ArtifactService):
 
     async def delete_session(self, key: SessionKey) -> None:
         """Remove all files of a session; see `ArtifactService.delete_session`."""
+        check_session(key)
         place = {"app": key.app_name, "user": key.user_id, "session": key.session_id}
 
         def work(connection: Any) -> None:

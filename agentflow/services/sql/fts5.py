@@ -9,7 +9,7 @@ from sqlalchemy import delete, insert, select, text
 
 from agentflow.content import clean_text
 from agentflow.services.memory import MemoryHit, MemoryService
-from agentflow.services.sessions import Session, SessionKey
+from agentflow.services.sessions import Session, SessionKey, check_session
 from agentflow.services.sql.database import Database
 from agentflow.services.sql.query import Query, param
 from agentflow.services.sql.schema import memories
@@ -72,6 +72,7 @@ class SQLiteMemoryService(MemoryService):
 
     async def delete_session(self, key: SessionKey) -> None:
         """Forget a session; see `MemoryService.delete_session`."""
+        check_session(key)
         await self._database.write(lambda connection: self._forget(connection, key))
 
     async def search(self, app_name: str, user_id: str, query: str, *, limit: int = 10) -> Sequence[MemoryHit]:

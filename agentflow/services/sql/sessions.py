@@ -19,6 +19,7 @@ from agentflow.services.sessions import (
     SessionService,
     check_key,
     check_serial,
+    check_session,
     check_title,
     no_session,
     session_exists,
@@ -72,6 +73,7 @@ class SQLSessionService(SessionService):
         self, key: SessionKey, *, recent: int | None = None, after: int | None = None, limit: int | None = None
     ) -> Session | None:
         """Read a session; see `SessionService.get`. Long ones are read a page at a time."""
+        check_session(key)
 
         def begin(connection: Any) -> tuple[int, Session, int, int] | None:
             row = self._q.find.one(connection, **_names(key))
@@ -136,12 +138,14 @@ class SQLSessionService(SessionService):
 
     async def append(self, key: SessionKey, events: Sequence[Event], *, expected_version: int | None = None) -> None:
         """Commit events; see `SessionService.append`. Waits for its own commit alone, which others may share."""
+        check_session(key)
         if len(events) > 1 and len({id(event) for event in events}) < len(events):
             raise ServiceError("the same event is in the batch twice: not appended")
         await self._database.do(Append(self._log.append, key, events, expected_version))
 
     async def rename(self, key: SessionKey, title: str) -> None:
         """Give a session a title; see `SessionService.rename`."""
+        check_session(key)
         title = check_title(title)
 
         def work(connection: Any) -> None:
@@ -153,6 +157,7 @@ class SQLSessionService(SessionService):
 
     async def delete(self, key: SessionKey, *, expected_version: int | None = None) -> None:
         """Remove a session; see `SessionService.delete`."""
+        check_session(key)
 
         def work(connection: Any) -> None:
             row = self._q.find.one(connection, **_names(key))
@@ -169,6 +174,7 @@ class SQLSessionService(SessionService):
 
     async def rewind(self, key: SessionKey, to: int) -> None:
         """Remove what came after an event; see `SessionService.rewind`."""
+        check_session(key)
 
         def work(connection: Any) -> None:
             row = self._row(connection, key)
@@ -185,6 +191,7 @@ class SQLSessionService(SessionService):
 
     async def fork(self, key: SessionKey, *, at: int | None = None, session_id: str | None = None) -> SessionKey:
         """Copy a session up to an event; see `SessionService.fork`."""
+        check_session(key)
         copy = SessionKey(*check_key(key.app_name, key.user_id, session_id))
 
         def work(connection: Any) -> None:
