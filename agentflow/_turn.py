@@ -382,17 +382,18 @@ class Words:
             watch(event, place.branch, self.loops[-1] if self.loops else None)
 
 
-def end_orphans(run: Invocation, above: Turn | None) -> None:
+def end_orphans(run: Invocation, above: Turn | None, who: str = "") -> None:
     """End what goes on, in tasks that nobody waited for, in the turn of `above`, whose agent is done, or in the run.
 
-    Such tasks can't be stopped from here, but nothing is stored any more that they say.
+    Such tasks can't be stopped from here, but nothing is stored any more that they say. `who` is what `above` is called
+    where that is no agent's turn.
     """
     orphans = [one for one in run.active if one is not above and (above is None or one.under(above))]
     if not orphans:
         return
     run.be_strict()
     paths = [one.path for one in orphans if isinstance(one, Turn) and not one.ended]
-    who = f"agent {above.path!r}" if above is not None else "the run"
+    who = who or (f"agent {above.path!r}" if above is not None else "the run")
     for one in reversed(orphans):  # who is directed before who directs
         one.cut_off(f"{who} had ended without waiting for it")
     if paths:

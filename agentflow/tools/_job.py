@@ -9,7 +9,7 @@ import anyio
 
 from agentflow import tracing
 from agentflow._invocation import Place, Timer
-from agentflow._turn import explain
+from agentflow._turn import end_orphans, explain
 from agentflow.content import Part, ToolCall, ToolResult
 from agentflow.core import InvocationContext, Tool, ToolContext
 from agentflow.errors import (
@@ -118,6 +118,8 @@ class Job:
             self._wait(found.questions)
         finally:
             ctx.ended = True
+            if ctx._active:
+                end_orphans(run, ctx, f"a call of tool {self.tool.name!r} by agent {ctx.path!r}")
             if ctx._state is not None:
                 if outcome == "ok":
                     self.written = ctx._state.take_pending() or {}

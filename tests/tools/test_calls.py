@@ -7,6 +7,8 @@ import pytest
 
 from agentflow import (
     Actions,
+    ContextEnded,
+    FunctionAgent,
     InMemorySessionService,
     InvocationContext,
     LimitExceeded,
@@ -24,7 +26,8 @@ from agentflow import (
     tool,
 )
 from agentflow.tools.calls import Called, Hooks
-from tests.core.actors import hears, play
+from tests.core.actors import hears, play, sleeps
+from tests.faults.checks import log_problems
 from tests.tools.callers import answers, caller, results
 
 
@@ -502,3 +505,52 @@ async def test_a_context_that_was_kept_is_of_no_use() -> None:
         await kept[0].progress("late")
     with pytest.raises(ContextEnded):
         kept[0].state["x"] = 1
+
+
+@pytest.mark.parametrize("asked", [1, 2], ids=["alone", "beside another"])
+@pytest.mark.parametrize("ending", ["ok", "error"])
+async def test_an_agent_that_a_tool_does_not_wait_for_ends_with_the_call(
+    asked: int, ending: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The agent whose model asked goes on and hears nothing more of it; the child's end is stored before its words."""
+    raised: list[Exception] = []
+    begun: list[str] = []
+    all_begun = anyio.Event()
+
+    async def begin(ctx: InvocationContext) -> None:
+        begun.append(ctx.branch)
+        if len(begun) == asked:
+            all_begun.set()
+        await anyio.sleep(50)
+        await ctx.emit(ctx.text("too late"))
+
+    child = FunctionAgent("child", begin)
+
+    async def run(ctx: ToolContext) -> None:
+        try:
+            await ctx.run(child)
+        except Exception as error:
+            raised.append(error)
+
+    async with anyio.create_task_group() as tasks:
+
+        async def look(ctx: ToolContext, number: int) -> str:
+            tasks.start_soon(run, ctx)
+            await all_begun.wait()
+            if ending == "error":
+                raise ValueError("no")
+            return "seen"
+
+        agent = caller("c", [look], [("look", {"number": number}) for number in range(asked)])
+        played = await play(SequentialAgent("s", [agent, sleeps("next", 200)]))
+    assert [type(error) for error in raised] == [ContextEnded] * asked
+    ended = [
+        (event.author, event.lifecycle.reason)
+        for event in played.session.events
+        if event.lifecycle and event.lifecycle.name == "agent_complete" and event.author in ("child", "c")
+    ]
+    why = "a call of tool 'look' by agent 's.c' had ended without waiting for it"
+    assert ended == [("child", why)] * asked + [("c", "")]
+    assert "a call of tool 'look' by agent 's.c' has ended without waiting for turns" in caplog.text
+    assert log_problems(played.session.events) == []
+    assert played.run.unfinished == []
