@@ -29,6 +29,9 @@ APPLICATION_ID = 0x61666C77
 
 _OLDEST = (3, 35)
 
+_LOG = 4000
+"""Pages of the write-ahead log: when there are so many, they are moved into the file, and it begins anew."""
+
 
 class SQLiteDriver(Driver):
     """How a SQLite file is opened, locked and complained about.
@@ -63,7 +66,9 @@ class SQLiteDriver(Driver):
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA cache_size = -16000")  # KiB
             connection.execute("PRAGMA journal_size_limit = 67108864")
-            connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages: a slow disk is waited for less often
+            connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG}")  # a slow disk is waited for less often
+            if self._durability == "power":
+                self._lengthen_log(connection)
         else:
             connection.execute("PRAGMA query_only = ON")
         return connection
@@ -125,6 +130,30 @@ class SQLiteDriver(Driver):
             factory=self.factory,
         )
         return connection
+
+    def _lengthen_log(self, connection: sqlite3.Connection) -> None:
+        """Make the log as long as it gets: the disk syncs what is written over sooner than what makes a file longer.
+
+        What a transaction can't keep in memory goes to the log, and stays there, worth nothing, when it is undone.
+        """
+        log = self._path.with_name(self._path.name + "-wal")
+        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+        (page,) = connection.execute("PRAGMA page_size").fetchone()
+        if mode != "wal" or (log.exists() and log.stat().st_size >= _LOG * page):
+            return
+        connection.execute("PRAGMA busy_timeout = 0")  # this isn't worth waiting for another process
+        connection.execute("PRAGMA cache_size = 10")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("CREATE TABLE af_log (content)")
+            connection.execute("INSERT INTO af_log VALUES (zeroblob(?))", [_LOG * page])
+        except sqlite3.OperationalError:
+            logger.debug("%s: its log stays short", self._path, exc_info=True)  # whoever writes will hear of it
+        finally:
+            if connection.in_transaction:
+                connection.rollback()
+        connection.execute("PRAGMA cache_size = -16000")
+        connection.execute(f"PRAGMA busy_timeout = {int(self._lock_timeout * 1000)}")
 
     def _prepare(self) -> None:
         """See what the file is; make it, or bring its tables up to date."""

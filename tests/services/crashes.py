@@ -31,6 +31,7 @@ from agentflow import (
     SQLiteStore,
     agent,
 )
+from agentflow.services.sqlite import Durability
 from tests.core.actors import says, writes, yields
 from tests.faults.checks import log_problems, state_problems
 
@@ -77,10 +78,10 @@ class Connection(sqlite3.Connection):
             os._exit(3)
 
 
-async def play(root: Agent, path: Path, acknowledged: Path) -> None:
+async def play(root: Agent, path: Path, acknowledged: Path, durability: Durability) -> None:
     """A run of which each event that was delivered is noted at once, in a file that outlives the process."""
     note = os.open(acknowledged, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
-    async with SQLiteStore(path) as store:
+    async with SQLiteStore(path, durability=durability) as store:
         store._driver.factory = Connection
         services = {"sessions": store.sessions, "artifacts": store.artifacts, "memory": store.memory}
         async with Runner(root, **services) as runner, runner.run("go", session_id="s") as run:
@@ -140,7 +141,15 @@ def forked(work: Callable[[], Problems | None], wait: Callable[[int], None] = la
     return os.waitstatus_to_exitcode(status)
 
 
-def one(root: Agent, backend: str, folder: Path, empty: Path, begin: Callable[[], None], wait: Callable[[int], None]):
+def one(
+    root: Agent,
+    backend: str,
+    folder: Path,
+    empty: Path,
+    begin: Callable[[], None],
+    wait: Callable[[int], None],
+    durability: Durability = "process",
+):
     """One run that is ended, and a look at what is left: how it ended, and whether all is well."""
     path, acknowledged = folder / "one.db", folder / "acknowledged"
     for file in folder.glob("one.db*"):
@@ -150,7 +159,7 @@ def one(root: Agent, backend: str, folder: Path, empty: Path, begin: Callable[[]
 
     def run() -> None:
         begin()
-        anyio.run(partial(play, root, path, acknowledged), backend=backend)
+        anyio.run(partial(play, root, path, acknowledged, durability), backend=backend)
 
     ended = forked(run, wait)
     told = acknowledged.read_text().splitlines() if acknowledged.exists() else []
@@ -180,7 +189,7 @@ def commits(backend: str, folder: Path, empty: Path, step: int) -> int:
 
 
 def kills(backend: str, folder: Path, empty: Path, count: int, seed: int) -> int:
-    """Kill so many processes at random moments; gives how often something was wrong."""
+    """Kill so many processes at random moments, of either durability; gives how often something was wrong."""
     wrong = done = delivered = 0
     chance = random.Random(seed)
     while done < count:
@@ -189,7 +198,8 @@ def kills(backend: str, folder: Path, empty: Path, count: int, seed: int) -> int
             time.sleep(chance.uniform(0.02, 0.6))
             os.kill(pid, signal.SIGKILL)
 
-        ended, well, told = one(CROWD, backend, folder, empty, lambda: None, wait)
+        durability: Durability = "power" if done % 2 else "process"
+        ended, well, told = one(CROWD, backend, folder, empty, lambda: None, wait, durability)
         done += ended == -signal.SIGKILL
         delivered += told
         if not well or ended not in (0, -signal.SIGKILL):

@@ -151,6 +151,38 @@ async def test_a_call_that_fails_is_a_typed_error_and_leaves_nothing_half_known(
     assert not wrong, "\n".join(wrong[:10])
 
 
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_opening_for_power_fails_cleanly_or_not_at_all(fault: str, new_store) -> None:
+    """At each call of the first write; making the log long is worth no error."""
+    name, told, explained = FAULTS[fault]
+    failed = passed = 0
+    for at in range(1, 10_000):
+        faults = Faults(at, name, told)
+        with anyio.fail_after(60):
+            async with new_store(durability="power") as store:
+                store._driver.factory = faults.connections()
+                raised: Exception | None = None
+                try:
+                    await store.sessions.create(*KEY)
+                except ServiceError as error:
+                    raised = error
+                hit, faults.at = faults.count >= at, 0
+                if raised is None:
+                    passed += 1
+                else:
+                    failed += 1
+                    assert explained in str(raised)
+                    assert await store.sessions.get(KEY) is None
+                    await store.sessions.create(*KEY)
+                await store.sessions.append(KEY, [event_of("a")])
+                assert (await store.sessions.get(KEY)).version == 1
+                assert await store.check() == []
+        if not hit:
+            break
+    assert failed > 10
+    assert passed == 3 + 1  # BEGIN, CREATE, INSERT; and when no call failed
+
+
 def _texts(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         return " ".join(_texts(one) for one in error.exceptions)

@@ -250,6 +250,22 @@ async def test_a_file_of_which_a_page_was_overwritten_is_an_error(new_store) -> 
         assert await store.check()
 
 
+async def test_with_power_the_log_is_as_long_as_it_gets_from_the_first_write(new_store) -> None:
+    """Or each sync would make it longer, which takes a disk half as long again."""
+    async with new_store(durability="power") as store:
+        log = store.path.with_name(store.path.name + "-wal")
+        await store.sessions.create(*KEY)
+        size = log.stat().st_size
+        assert size > 4000 * 4096
+        await store.sessions.append(KEY, [event_of("a")])
+        assert log.stat().st_size == size
+        assert store.path.stat().st_size < 1_000_000
+        assert await store.check() == []
+    async with new_store(durability="process") as store:
+        await store.sessions.create(*KEY)
+        assert store.path.with_name(store.path.name + "-wal").stat().st_size < 1_000_000
+
+
 # Several users
 
 
@@ -279,6 +295,23 @@ async def test_who_is_locked_out_for_a_while_waits(new_store) -> None:
             tasks.start_soon(store.sessions.append, KEY, [event])
             while not store._database._writer._loop.batch:  # noqa: ASYNC110 - a thread's, which sets no event
                 await anyio.sleep(0.001)
+            assert event.serial is None
+            other.execute("ROLLBACK")
+        other.close()
+        assert event.serial == 6
+
+
+async def test_who_opens_with_power_while_another_writes_waits_once(new_store) -> None:
+    async with new_store(durability="power", lock_timeout=30) as store, SQLiteStore(store.path) as first:
+        await filled(first)
+        other = sqlite3.connect(store.path, isolation_level=None, check_same_thread=False)
+        other.execute("BEGIN IMMEDIATE")
+        event = event_of("a")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(store.sessions.append, KEY, [event])
+            with anyio.fail_after(5):
+                while not store._database._writer._loop.connection:  # noqa: ASYNC110 - a thread's, which sets no event
+                    await anyio.sleep(0.001)
             assert event.serial is None
             other.execute("ROLLBACK")
         other.close()
