@@ -33,7 +33,7 @@ class SQLiteStore:
         path: The file. Its folder must be there, on a local disk.
         durability: What survives once an event is acknowledged: `"process"`, the end of the process, however violent,
             and of the system in all but the last moments; `"power"`, that of the machine too, at the price of waiting
-            for the disk at each commit.
+            for the disk at each commit, and of 16 MB of log beside the file while it is open.
         lock_timeout: Seconds to wait while another process writes.
         commit_timeout: Seconds after which a write that wasn't answered is given up on (`CommitUnknown`).
         read_only: Never write to the file; it must be there.
