@@ -148,8 +148,8 @@ class Invocation:
 
     __slots__ = (
         "_answered", "_asked", "_deferred", "_early", "_histories", "_history", "_lock", "_meanwhile", "_note",
-        "_push", "_rng", "_seed", "_slack", "_taking", "active", "cancelled", "channel", "direct", "ends", "id",
-        "journal", "key", "limits", "lookahead", "max_event_bytes", "new_id", "now", "on_event", "outcomes",
+        "_push", "_rng", "_seed", "_slack", "_taking", "active", "asking", "cancelled", "channel", "direct", "ends",
+        "id", "journal", "key", "limits", "lookahead", "max_event_bytes", "new_id", "now", "on_event", "outcomes",
         "paid", "plain_chars", "reason", "scheduler", "sessions", "spent", "state", "stopping", "stream", "strict",
         "time", "tool_calls", "tracing", "usage", "user_content", "visibility",
     )  # fmt: skip
@@ -206,6 +206,7 @@ class Invocation:
         self.ends = float("inf") if limits.seconds is None else loop.now() + limits.seconds
         self.paid: set[str] = set()  # ids of events that were charged though they weren't stored
         self.active: dict[Any, Event | None] = {}  # turns and groups, and what began each, until its end is told
+        self.asking: set[Any] = set()  # turns whose model was asked and has not been charged
         self.strict = False  # turns have ended whose tasks may go on: who speaks is asked whether it still may
         self.outcomes: dict[str, Any] = {}
         self.stopping = False
@@ -590,7 +591,8 @@ class Invocation:
         shown = f"{most:,}" if isinstance(most, int) else f"{most:g}"
         return LimitExceeded(
             f"the run may use {shown} {limit} and has used them up (Limits({limit}={shown.replace(',', '_')})); spent: "
-            + ", ".join(f"{name} {value:,.6g}" for name, value in self.spent.as_dict().items() if value),
+            + (", ".join(f"{name} {value:,.6g}" for name, value in self.spent.as_dict().items() if value) or "nothing")
+            + (f"; model calls under way: {len(self.asking)}" if self.asking else ""),
             limit=limit,
             spent=self.spent.as_dict(),
             agent=path,

@@ -281,6 +281,7 @@ class Turn(ABC):
         """Charge what was paid for an answer that never came; the end of this turn tells of it."""
         if usage is not None:
             self._lost = usage if self._lost is None else self._lost + usage
+            self._run.asking.discard(self)
             with suppress(LimitExceeded):  # something else ends this turn; whatever else costs something will notice
                 self.charge(usage)
 
@@ -373,6 +374,7 @@ class Words:
         if event.usage is not None:
             author.count(event.usage)
             author._run.count(event.usage)
+            author._run.asking.discard(author)
         self.watched(event)
 
     def watched(self, event: Event) -> None:

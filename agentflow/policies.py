@@ -106,9 +106,11 @@ class Limits:
     """What one run may spend, its sub-agents included. `None` is no limit; what is charged is in `Spent`.
 
     Attributes:
-        model_calls: Calls of any model.
-        tokens: Input and output tokens together.
-        cost: US dollars, where the price is known.
+        model_calls: Calls of any model. One counts from when it begins; what a provider charges for failed attempts at
+            it counts when that is known.
+        tokens: Input and output tokens together. Known only when an answer is there: calls that are under way at the
+            same time may go over it together, and none begins after that.
+        cost: US dollars, where the price is known; otherwise like `tokens`.
         seconds: Wall-clock seconds, waits for the consumer included.
         events: Events stored, lifecycle events aside.
     """

@@ -63,7 +63,18 @@ async def ask(
         reply = await first(ctx, "before_model", callbacks.before, request)
         if reply is not None:
             return _as_response(ctx, "before_model", reply)
-    _check_budget(ctx)
+    _begin(ctx)
+    try:
+        return await _ask(ctx, model, request, callbacks, stream=stream)
+    except BaseException:
+        ctx._run.asking.discard(ctx)
+        raise
+
+
+async def _ask(
+    ctx: InvocationContext, model: Model, request: ModelRequest, callbacks: Callbacks, *, stream: bool
+) -> ModelResponse:
+    plugins = ctx._services.plugins
     call = _Call(ctx, callbacks.after if callbacks.after or plugins.having("after_model") else None)
     answer: ModelResponse | None = None
     failure: Exception | None
@@ -198,14 +209,19 @@ def _as_response(ctx: InvocationContext, hook: str, reply: object) -> ModelRespo
     raise InvalidEvent(f"{hook} of agent {ctx.path!r} must return text, a ModelResponse or None, not {short(reply)}")
 
 
-def _check_budget(ctx: InvocationContext) -> None:
-    """A model call costs something: it isn't begun when nothing is left.
+def _begin(ctx: InvocationContext) -> None:
+    """A model call costs something: it isn't begun when nothing is left. It counts from now on, until it is charged.
 
     Raises:
-        LimitExceeded: A budget is used up.
+        LimitExceeded: A budget is used up, or will be by the calls that are under way.
     """
-    limits, spent = ctx._run.limits, ctx._run.spent
+    run = ctx._run
+    run.asking.discard(ctx)
     for name in ("model_calls", "tokens", "cost"):
-        limit = getattr(limits, name)
-        if limit is not None and getattr(spent, name) >= limit:
-            raise ctx._run.out_of(name, ctx._place, ctx.path)
+        limit = getattr(run.limits, name)
+        if limit is None:
+            continue
+        under_way = len(run.asking) if name == "model_calls" else 0
+        if getattr(run.spent, name) + under_way >= limit:
+            raise run.out_of(name, ctx._place, ctx.path)
+    run.asking.add(ctx)

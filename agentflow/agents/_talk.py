@@ -57,6 +57,13 @@ class Talk:
         await self._find_tools()
         stream = ctx._run.stream if agent.stream is None else agent.stream
         more = ctx._past is None or await self._go_on(ctx._past)
+        try:
+            await self._talk(more, stream)
+        finally:
+            ctx._run.asking.discard(ctx)
+
+    async def _talk(self, more: bool, stream: bool) -> None:
+        agent, ctx = self.agent, self.ctx
         while more:
             if agent.max_steps is not None and self.steps >= agent.max_steps:
                 raise self._used_up("max_steps", self.steps)
