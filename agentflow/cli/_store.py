@@ -116,8 +116,8 @@ def existing(db: str | None) -> Path:
 
 
 @asynccontextmanager
-async def opened(db: str | None, *, create: bool = False) -> AsyncIterator[Stores]:
-    """The stores in a file, found to work.
+async def opened(db: str | None, *, create: bool = False, read_only: bool = False) -> AsyncIterator[Stores]:
+    """The stores in a file, found to work. One that is only read stays as it is.
 
     Raises:
         Fault: There is no such file, and none is to be made.
@@ -131,8 +131,8 @@ async def opened(db: str | None, *, create: bool = False) -> AsyncIterator[Store
             raise ServiceError(f"the folder {str(path.parent)!r} can't be made: {error.strerror}") from error
     else:
         path = existing(db)
-    async with open_file(path) as store:
-        await store.upgrade()
+    async with open_file(path, read_only=read_only) as store:
+        await store.upgrade()  # of one that is only read: sees that it needs none
         yield Stores(store.sessions, store.artifacts, store.memory)
 
 
@@ -191,7 +191,7 @@ def complete_session(ctx: click.Context, param: click.Parameter, incomplete: str
     """Session ids that begin with what has been typed, for the shell."""
 
     async def look() -> list[CompletionItem]:
-        async with opened(ctx.params.get("db")) as stores:
+        async with opened(ctx.params.get("db"), read_only=True) as stores:
             page = await stores.sessions.list(ctx.params.get("app"), ctx.params.get("user"), limit=_PAGE)
         return [
             CompletionItem(info.id, help=clean(info.title or info.app_name))

@@ -104,7 +104,7 @@ def vacuum_command(*, db: str | None, as_json: bool, debug: bool) -> None:
 @listing_option
 @debug_option
 def upgrade_command(*, db: str | None, as_json: bool, debug: bool) -> None:
-    """Bring the file's tables up to date, as all commands do but `info` and `check`."""
+    """Bring the file's tables up to date, as all commands do that change something."""
     path = existing(db)
 
     async def work() -> tuple[str | None, str]:

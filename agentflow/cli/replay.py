@@ -70,7 +70,7 @@ def command(
 
     async def work() -> list[list[Event]]:
         runs: dict[str, list[Event]] = {}
-        async with opened(db) as stores:
+        async with opened(db, read_only=True) as stores:
             info = await find(stores.sessions, session, app=app, user=user)
             await read_events(
                 stores.sessions,

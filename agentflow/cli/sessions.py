@@ -60,7 +60,7 @@ def command(
         return
 
     async def work() -> tuple[list[_Entry], bool]:
-        async with opened(db) as stores:
+        async with opened(db, read_only=True) as stores:
             page, more = await _page(stores.sessions, app, user, limit, before, words, quiet=as_json)
             return [await _entry(stores.sessions, info) for info in page], more
 
@@ -395,7 +395,7 @@ def prune_command(
     before = time.time() - seconds_of(older_than, "--older-than") if older_than is not None else None
 
     async def work(*, dry: bool) -> list[SessionKey]:
-        async with opened(db) as stores:
+        async with opened(db, read_only=dry_run) as stores:
             return await prune(
                 stores.sessions,
                 artifacts=stores.artifacts,

@@ -56,7 +56,7 @@ def command(
     asked: dict[str, Question] = {}
 
     async def work() -> tuple[SessionInfo, Runs, dict[str, list[Event]]]:
-        async with opened(db) as stores:
+        async with opened(db, read_only=True) as stores:
             info = await find(stores.sessions, session, app=app, user=user)
             runs = Runs(words=0)
             events: dict[str, list[Event]] = {}

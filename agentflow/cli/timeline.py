@@ -74,7 +74,7 @@ def command(
         form = _SUFFIXES.get(suffix, "text")
 
     async def work() -> list[Timeline]:
-        async with opened(db) as stores:
+        async with opened(db, read_only=True) as stores:
             info = await find(stores.sessions, session, app=app, user=user)
             runs = Runs(words=0 if no_words else 2_000 if form == "html" else 300)
             await read_events(stores.sessions, info, runs.add, quiet=as_json)

@@ -60,7 +60,7 @@ def export_command(
         raise Fault(f"{output!r} is where the sessions are: choose another file")
 
     async def work() -> list[SessionInfo]:
-        async with opened(db) as stores:
+        async with opened(db, read_only=True) as stores:
             if everything:  # the one used last is last, and will be where it is imported
                 infos = [info async for info in each(stores.sessions, app, user)][::-1]
             else:

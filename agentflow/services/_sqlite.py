@@ -16,7 +16,7 @@ from agentflow.errors import ConfigError, ServiceError
 from agentflow.services.sql.artifacts import SQLArtifactService as SQLArtifactService
 from agentflow.services.sql.database import Database as Database
 from agentflow.services.sql.fts5 import SQLiteMemoryService as SQLiteMemoryService
-from agentflow.services.sql.migrate import HEAD as HEAD, VERSION_TABLE, upgrade
+from agentflow.services.sql.migrate import HEAD as HEAD, VERSION_TABLE, check, upgrade
 from agentflow.services.sql.query import Driver
 from agentflow.services.sql.schema import SERIAL_BITS
 from agentflow.services.sql.sessions import SQLSessionService as SQLSessionService
@@ -28,6 +28,20 @@ APPLICATION_ID = 0x61666C77
 """What marks a file as ours: "aflw", in its header."""
 
 _OLDEST = (3, 35)
+_TICK = 0.1
+"""Seconds that are longer than any tick of the clock by which a file's changes are dated."""
+
+_Stamp = tuple[int, ...]
+
+
+class Connection(sqlite3.Connection):
+    """One of our connections.
+
+    Attributes:
+        stamp: What told the file's state when it was opened, where SQLite itself doesn't watch it.
+    """
+
+    stamp: _Stamp | None = None
 
 _LOG = 4000
 """Pages of the write-ahead log: when there are so many, they are moved into the file, and it begins anew."""
@@ -44,7 +58,7 @@ class SQLiteDriver(Driver):
     def __init__(self, path: Path, durability: Durability, lock_timeout: float, read_only: bool) -> None:
         self.dialect = sqlite.dialect()
         self.insert = sqlite.insert
-        self.factory = sqlite3.Connection
+        self.factory: type[sqlite3.Connection] = Connection
         self.found: str | None = None
         self._path = path
         self._durability = durability
@@ -59,18 +73,19 @@ class SQLiteDriver(Driver):
             if not self._prepared:
                 self._prepare()
                 self._prepared = True
-        connection = self._open()
-        if writes:
-            self._seen = -1
-            connection.execute(f"PRAGMA synchronous = {'FULL' if self._durability == 'power' else 'NORMAL'}")
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA cache_size = -16000")  # KiB
-            connection.execute("PRAGMA journal_size_limit = 67108864")
-            connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG}")  # a slow disk is waited for less often
-            if self._durability == "power":
-                self._lengthen_log(connection)
-        else:
-            connection.execute("PRAGMA query_only = ON")
+        if not writes:
+            return self._open_to_read()
+        if self._read_only:
+            raise ServiceError(f"{self._path}: it was opened to read, and can't be written to; nothing was written")
+        connection = self._open("mode=rw")
+        self._seen = -1
+        connection.execute(f"PRAGMA synchronous = {'FULL' if self._durability == 'power' else 'NORMAL'}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA cache_size = -16000")  # KiB
+        connection.execute("PRAGMA journal_size_limit = 67108864")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG}")  # a slow disk is waited for less often
+        if self._durability == "power":
+            self._lengthen_log(connection)
         return connection
 
     def begin(self, connection: sqlite3.Connection, *, writes: bool) -> bool:
@@ -82,6 +97,10 @@ class SQLiteDriver(Driver):
         changed = version != self._seen
         self._seen = version
         return changed
+
+    def still(self, connection: sqlite3.Connection) -> bool:
+        stamp = getattr(connection, "stamp", None)
+        return stamp is None or stamp == self._stamp()
 
     def concerns_one(self, raised: Exception) -> bool:
         return not _name(raised).startswith(_CONCERNS_ALL)
@@ -119,16 +138,42 @@ class SQLiteDriver(Driver):
                 return f"{told} ({raised})"
         return f"{type(raised).__name__}: {raised}; nothing was written"
 
-    def _open(self) -> sqlite3.Connection:
-        mode = "ro" if self._read_only else "rw"
-        connection = sqlite3.connect(
-            f"{self._path.as_uri()}?mode={mode}",
+    def _open(self, how: str) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{self._path.as_uri()}?{how}",
             uri=True,
             timeout=self._lock_timeout,
             isolation_level=None,
             check_same_thread=False,
             factory=self.factory,
         )
+
+    def _open_to_read(self) -> sqlite3.Connection:
+        """A connection that can't write.
+
+        With write-ahead logging SQLite makes files beside this one even to read it. A store that only reads leaves the
+        folder as it is, and some folders can't be written to. So where nothing waits in a log, the file alone is read,
+        as one that doesn't change, and whether it did is asked after each reading (`still`).
+        """
+        stamp = self._settled() if self._read_only else None
+        if stamp is None:
+            connection = self._open("mode=ro" if self._read_only else "mode=rw")
+            try:
+                connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+                connection.execute("PRAGMA query_only = ON")
+                return connection
+            except sqlite3.OperationalError as error:
+                connection.close()
+                if _name(error) not in _NEEDS_FOLDER or not os.access(self._path, os.R_OK):
+                    raise
+                stamp = self._settled()
+                if stamp is None:
+                    raise ServiceError(
+                        f"{self._path}: what was written last is in a log beside it that can't be used, since the "
+                        f"folder can't be written to: copy {self._path.name}* to a folder of yours"
+                    ) from error
+        connection = self._open("mode=ro&immutable=1")
+        connection.stamp = stamp  # type: ignore[attr-defined]  # a subclass has it, or can be given it
         return connection
 
     def _lengthen_log(self, connection: sqlite3.Connection) -> None:
@@ -155,25 +200,60 @@ class SQLiteDriver(Driver):
         connection.execute("PRAGMA cache_size = -16000")
         connection.execute(f"PRAGMA busy_timeout = {int(self._lock_timeout * 1000)}")
 
+    def _settled(self) -> _Stamp | None:
+        """The file's stamp, such that whatever is written from now on changes it; `None` where a log is in use."""
+        while True:
+            stamp = self._stamp()
+            if stamp is None or not 0 <= time.time() - stamp[0] / 1e9 < _TICK:
+                return stamp
+            time.sleep(_TICK)
+
+    def _stamp(self) -> _Stamp | None:
+        """What tells whether the file was written to, when nothing of it is in a log."""
+        try:
+            if any(_bytes(self._path.with_name(self._path.name + end)) for end in ("-wal", "-journal")):
+                return None
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_ctime_ns, found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev
+
     def _prepare(self) -> None:
         """See what the file is; make it, or bring its tables up to date."""
         if sqlite3.sqlite_version_info < _OLDEST:
             raise ConfigError(f"SQLiteStore needs SQLite 3.35 or newer; this Python has {sqlite3.sqlite_version}")
         if not self._read_only and not self._path.exists():
             os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))  # what agents are told is nobody else's affair
-        connection = self._open()
+        self.found = self._look()
+        if self.found == HEAD:
+            return
+        if self._read_only:
+            check(self.found, str(self._path))
+            if self.found is None:
+                raise ServiceError(f"{self._path}: nothing was ever stored in it")
+            raise ServiceError(f"{self._path}: its tables are of an older version: `agentflow db upgrade` renews them")
+        connection = self._open("mode=rw")
         try:
-            connection.execute("BEGIN")  # others may be making it
-            self.found = self._revision(connection)
-            connection.rollback()
-            if self.found == HEAD:
-                return
-            if self._read_only:
-                raise ServiceError(f"{self._path}: its tables must be brought up to date first; open it to write")
             self._use_wal(connection)
             self._upgrade(connection)
         finally:
             connection.close()
+
+    def _look(self) -> str | None:
+        """The revision of the file's tables, as they are now."""
+        while True:
+            connection = self._open_to_read()
+            try:
+                connection.execute("BEGIN")  # others may be making it
+                found = self._revision(connection)
+            except (sqlite3.Error, ServiceError):
+                if self.still(connection):
+                    raise
+            else:
+                if self.still(connection):
+                    return found
+            finally:
+                connection.close()
 
     def _revision(self, connection: sqlite3.Connection) -> str | None:
         (marked,) = connection.execute("PRAGMA application_id").fetchone()
@@ -219,6 +299,7 @@ class SQLiteDriver(Driver):
 
 
 _CONCERNS_ALL = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_NOTADB")
+_NEEDS_FOLDER = ("SQLITE_CANTOPEN", "SQLITE_READONLY_DIRECTORY", "SQLITE_READONLY_CANTINIT")
 _EXPLAINED = {
     "SQLITE_NOTADB": "this file is no SQLite database: choose another one",
     "SQLITE_CORRUPT": "the file is damaged; `check` says where",
@@ -236,7 +317,15 @@ def _name(raised: Exception) -> str:
 
 
 def _size(path: Path) -> int:
-    return sum(file.stat().st_size for file in (path, path.with_name(path.name + "-wal")) if file.exists())
+    return _bytes(path) + _bytes(path.with_name(path.name + "-wal"))
+
+
+def _bytes(path: Path) -> int:
+    """The size of a file; 0 if it isn't there."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _remove_leftovers(connection: sqlite3.Connection, before: float) -> None:

@@ -36,7 +36,8 @@ class SQLiteStore:
             for the disk at each commit, and of 16 MB of log beside the file while it is open.
         lock_timeout: Seconds to wait while another process writes.
         commit_timeout: Seconds after which a write that wasn't answered is given up on (`CommitUnknown`).
-        read_only: Never write to the file; it must be there.
+        read_only: Never write to the file. It must be there, with tables of this version; its folder may be one that
+            can't be written to.
         time: What tells the time.
 
     Attributes:

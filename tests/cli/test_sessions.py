@@ -357,6 +357,32 @@ def test_the_file_is_looked_after(team: Path, call: Call, own_sessions: Path) ->
     assert call("db", "--db", own_sessions, "check").exit_code == 0, "the option may stand before the command, too"
 
 
+READING = [
+    ["sessions"], ["sessions", "--find", "One"], ["show"], ["timeline"], ["replay"], ["export", "--all"],
+    ["sessions", "prune", "--keep", "0", "--dry-run"], ["db", "info"], ["db", "check"],
+]  # fmt: skip
+
+
+def test_who_only_reads_leaves_the_file_and_its_folder_as_they_are(team: Path, call: Call, own_sessions: Path) -> None:
+    def there() -> dict[str, tuple[bytes, int]]:
+        return {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in own_sessions.parent.iterdir()}
+
+    before = there()
+    for words in READING:
+        assert call(*words).exit_code == 0, words
+        assert there() == before, words
+
+
+def test_a_file_in_which_nothing_was_stored_is_said_to_be_one(call: Call, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.db"
+    empty.touch()
+    for words in READING:
+        done = call(*words, "--db", empty)
+        assert (done.exit_code, done.stdout) == (1, ""), words
+        assert done.stderr == f"Error: {empty}: nothing was ever stored in it\n"
+    assert empty.read_bytes() == b""
+
+
 def test_progress_is_quiet_when_piped(team: Path, piped: Callable[..., subprocess.CompletedProcess[bytes]]) -> None:
     """Not a byte of a bar on stderr, on any of the long ways."""
     assert piped("export", "--all", "-o", "out.jsonl").stderr == b"out.jsonl: 2 sessions\n"

@@ -182,6 +182,134 @@ async def test_a_file_that_may_not_be_written_says_so(new_store) -> None:
     assert path.name in lines[1]
 
 
+READER = """
+import os, sys, anyio
+from agentflow import *
+
+async def look(path, read_only):
+    async with SQLiteStore(path, read_only=read_only) as store:
+        try:
+            session = await store.sessions.get(SessionKey("app", "ada", "s1"))
+            artifact = await store.artifacts.load(session.key, "a.bin")
+            print(session.version, artifact.size_bytes)
+            print(await store.check())
+            await store.sessions.append(session.key, [Event(id="x")])
+        except ServiceError as error:
+            print(error)
+
+async def main():
+    await look(sys.argv[1], False)  # all is imported now: from here on it may be out of reach
+    os.setgid(65534); os.setuid(65534)
+    for path in sys.argv[2:]:
+        for read_only in (True, False):
+            await look(path, read_only)
+
+anyio.run(main)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become somebody else")
+async def test_a_folder_that_may_not_be_written_to_can_be_read(new_store) -> None:
+    """Closed, in use, and left by a process that was killed; what is in the log is never left out."""
+    async with new_store() as store:
+        await filled(store)
+        closed, own = store.path, store.path.with_name("own.db")
+    own.write_bytes(closed.read_bytes())
+    used, cut = closed.with_name("used.db"), closed.with_name("cut.db")
+    used.write_bytes(closed.read_bytes())
+    for folder in list(closed.parents)[:-2]:
+        folder.chmod(0o755)
+    async with SQLiteStore(used) as store:
+        await store.sessions.append(KEY, [event_of("in the log")])
+        cut.write_bytes(used.read_bytes())
+        cut.with_name("cut.db-wal").write_bytes(used.with_name("used.db-wal").read_bytes())
+        for file in closed.parent.iterdir():
+            file.chmod(0o644)
+        there = {file.name: file.stat().st_size for file in closed.parent.iterdir() if not file.name.startswith("own")}
+        done = await anyio.run_process([sys.executable, "-c", READER, *map(str, (own, closed, used, cut))], cwd=ROOT)
+        assert there == {
+            file.name: file.stat().st_size for file in closed.parent.iterdir() if not file.name.startswith("own")
+        }
+    lines = done.stdout.decode().splitlines()
+    assert lines[0] == "5 600000", done.stderr.decode()
+    lines = lines[2:]
+    assert [lines[0], lines[3], lines[6], lines[9]] == ["5 600000", "5 600000", "6 600000", "6 600000"]
+    assert [lines[n] for n in (1, 4, 7, 10)] == ["[]"] * 4
+    assert all("nothing was written" in lines[n] or "can't be opened" in lines[n] for n in (2, 5, 8, 11))
+    assert [f"copy {cut.name}* to a folder of yours" in line for line in lines[12:]] == [True, True]
+
+
+async def test_what_is_opened_to_read_leaves_its_folder_as_it_is(new_store) -> None:
+    async with new_store() as store:
+        await filled(store)
+        path = store.path
+
+    def there() -> dict[str, bytes]:
+        return {file.name: file.read_bytes() for file in path.parent.iterdir()}
+
+    before = there()
+    async with SQLiteStore(path, read_only=True) as store:
+        assert (await store.sessions.get(KEY)).version == 5
+        assert await store.check() == []
+        assert there() == before
+        async with SQLiteStore(path) as other:  # whose log is read too
+            await other.sessions.append(KEY, [event_of("a")])
+            assert (await store.sessions.get(KEY)).version == 6
+        assert (await store.sessions.get(KEY)).version == 6
+
+
+async def test_a_file_that_changes_while_it_is_read_is_read_again(new_store) -> None:
+    """Its pages may be of two states, or of none: neither what was read nor what failed then counts."""
+    async with new_store() as store:
+        await filled(store)
+        path = store.path
+    title = "SELECT title FROM af_sessions"
+    seen = []
+
+    def work(connection: Any) -> str:
+        (first,) = connection.execute(title).fetchone()
+        seen.append(first)
+        if len(seen) < 3:
+            change(path, f"UPDATE af_sessions SET title = '{len(seen)}'")
+        if len(seen) == 2:
+            raise sqlite3.DatabaseError("a page of another state")
+        return first
+
+    async with SQLiteStore(path, read_only=True) as store:
+        assert await store._database.read(work) == "2"
+        assert seen == ["", "1", "2"]
+        assert await store._database.read(lambda connection: connection.execute(title).fetchone()) == ("2",)
+
+
+async def test_a_file_that_never_stays_the_same_is_an_error(new_store) -> None:
+    async with new_store() as store:
+        await filled(store)
+        path = store.path
+
+    def work(connection: Any) -> None:
+        os.utime(path)
+
+    async with SQLiteStore(path, read_only=True) as store:
+        with pytest.raises(ServiceError, match="others kept writing"):
+            await store._database.read(work)
+
+
+async def test_what_cannot_be_read_as_it_is_is_told_to_who_only_reads(new_store) -> None:
+    async with new_store() as store:
+        await filled(store)
+        path = store.path
+    newer, empty = path.with_name("newer.db"), path.with_name("empty.db")
+    newer.write_bytes(path.read_bytes())
+    empty.touch()
+    change(newer, "UPDATE af_version SET version_num = '9999'")
+    for file, told in ((newer, "newer version of agentflow"), (empty, "nothing was ever stored")):
+        before = file.read_bytes()
+        async with SQLiteStore(file, read_only=True) as store:
+            with pytest.raises(ServiceError, match=told):
+                await store.sessions.get(KEY)
+        assert file.read_bytes() == before
+
+
 async def test_a_store_that_is_closed_says_so(new_store) -> None:
     store = new_store()
     await filled(store)

@@ -16,6 +16,9 @@ from agentflow.services.sql.writer import Call, Writer
 T = TypeVar("T")
 
 _READERS = 4
+_ATTEMPTS = 20
+"""How often something is read at most, where others write meanwhile and nothing keeps them from it."""
+
 _readers: RunVar[CapacityLimiter] = RunVar("agentflow readers")
 
 
@@ -77,6 +80,14 @@ class _Pool:
         self._closed = False
 
     def read(self, work: Callable[[Any], T]) -> T:
+        for _ in range(_ATTEMPTS):
+            result, known = self._attempt(work)
+            if known:
+                return result
+        raise ServiceError("others kept writing while it was read: try again")
+
+    def _attempt(self, work: Callable[[Any], T]) -> tuple[T | Any, bool]:
+        """What `work` gives, and whether that is one state of the database."""
         connection: Any = None
         try:
             with self._lock:
@@ -88,16 +99,20 @@ class _Pool:
             self._driver.begin(connection, writes=False)
             result = work(connection)
             connection.rollback()
+            known = self._driver.still(connection)
         except Exception as error:
             if connection is not None:
+                known = self._driver.still(connection)
                 connection.close()
+                if not known:
+                    return None, False
             raise self._driver.error(error)  # noqa: B904 - it says where it comes from
         with self._lock:
-            if not self._closed:
+            if known and not self._closed:
                 self._idle.append(connection)
-                return result
+                return result, True
         connection.close()
-        return result
+        return result, known
 
     def close(self) -> None:
         with self._lock:

@@ -14,6 +14,17 @@ VERSION_TABLE = "af_version"
 _SCRIPTS = Path(__file__).parent / "migrations"
 
 
+def check(found: str | None, name: str) -> None:
+    """Refuse the database called `name` if its tables, of revision `found`, are newer than this version knows.
+
+    Raises:
+        ServiceError: They are.
+    """
+    from alembic.script import ScriptDirectory  # as below
+
+    _check(ScriptDirectory(str(_SCRIPTS)), found, name)
+
+
 def upgrade(connection: Connection, found: str | None, name: str) -> None:
     """Run the migrations of the database called `name` from revision `found` on, in the transaction that is open.
 
@@ -28,11 +39,7 @@ def upgrade(connection: Connection, found: str | None, name: str) -> None:
     from alembic.script import ScriptDirectory
 
     scripts = ScriptDirectory(str(_SCRIPTS))
-    if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
-        raise ServiceError(
-            f"{name}: it was written by a newer version of agentflow (its tables are revision {found}, this one knows "
-            f"{HEAD}): update agentflow to open it"
-        )
+    _check(scripts, found, name)
 
     def steps(revision: Any, _: Any) -> Any:
         return scripts._upgrade_revs("head", revision)
@@ -40,3 +47,11 @@ def upgrade(connection: Connection, found: str | None, name: str) -> None:
     with EnvironmentContext(Config(), scripts, fn=steps, destination_rev="head") as environment:
         environment.configure(connection=connection, version_table=VERSION_TABLE, transactional_ddl=False)
         environment.run_migrations()
+
+
+def _check(scripts: Any, found: str | None, name: str) -> None:
+    if found is not None and found not in {script.revision for script in scripts.walk_revisions()}:
+        raise ServiceError(
+            f"{name}: it was written by a newer version of agentflow (its tables are revision {found}, this one knows "
+            f"{HEAD}): update agentflow to open it"
+        )

@@ -51,6 +51,10 @@ class Driver(ABC):
     def begin(self, connection: Any, *, writes: bool) -> bool:
         """Begin a transaction; gives whether someone else may have written since this connection's last one."""
 
+    def still(self, connection: Any) -> bool:
+        """Whether what was read since `begin` is one state of the database; if not, it is read again, elsewhere."""
+        return True
+
     @abstractmethod
     def error(self, raised: Exception) -> Exception:
         """A `ServiceError` for what the driver raised; anything else as it is."""
