@@ -43,6 +43,7 @@ class Connection(sqlite3.Connection):
 
     stamp: _Stamp | None = None
 
+
 _LOG = 4000
 """Pages of the write-ahead log: when there are so many, they are moved into the file, and it begins anew."""
 
