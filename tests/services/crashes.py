@@ -191,17 +191,19 @@ def commits(backend: str, folder: Path, empty: Path, step: int) -> int:
 def kills(backend: str, folder: Path, empty: Path, count: int, seed: int) -> int:
     """Kill so many processes at random moments, of either durability; gives how often something was wrong."""
     wrong = done = delivered = 0
-    chance = random.Random(seed)
-    while done < count:
+    chance, longest = random.Random(seed), 0.6
+    while done < count or (not delivered and done < 5 * count):
 
-        def wait(pid: int) -> None:
-            time.sleep(chance.uniform(0.02, 0.6))
+        def wait(pid: int, longest: float) -> None:
+            time.sleep(chance.uniform(0.02, longest))
             os.kill(pid, signal.SIGKILL)
 
         durability: Durability = "power" if done % 2 else "process"
-        ended, well, told = one(CROWD, backend, folder, empty, lambda: None, wait, durability)
+        ended, well, told = one(CROWD, backend, folder, empty, lambda: None, partial(wait, longest=longest), durability)
         done += ended == -signal.SIGKILL
         delivered += told
+        if not told:  # the machine is busy: the next may come further
+            longest = min(longest * 1.5, 10.0)
         if not well or ended not in (0, -signal.SIGKILL):
             print(f"^ {backend}: kill {done} ({ended}), {told} delivered")
             wrong += 1
