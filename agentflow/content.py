@@ -88,7 +88,14 @@ class ToolCall(Record):
 
 @dataclass(slots=True, eq=False, repr=False)
 class ToolResult(Record):
-    """What a tool answered: any JSON value. `id` is that of the `ToolCall`."""
+    """What a tool answered.
+
+    Attributes:
+        id: That of the `ToolCall`.
+        name: The tool's.
+        result: Any JSON value.
+        is_error: The call failed; `result` says how.
+    """
 
     id: str
     name: str
@@ -100,7 +107,13 @@ class ToolResult(Record):
 
 @dataclass(slots=True, eq=False, repr=False)
 class Blob(Record):
-    """Bytes that travel with the event (an image, a document). On the wire `data` is base64."""
+    """Bytes that travel with the event (an image, a document).
+
+    Attributes:
+        data: The bytes; in JSON, base64.
+        mime_type: What they are, for instance `"image/png"`.
+        name: A file name, for people.
+    """
 
     data: bytes
     mime_type: str = "application/octet-stream"
@@ -111,7 +124,13 @@ class Blob(Record):
 
 @dataclass(slots=True, eq=False, repr=False)
 class FileRef(Record):
-    """A file that stays where it is, by its address."""
+    """A file that stays where it is.
+
+    Attributes:
+        uri: Its address.
+        mime_type: What it is, for instance `"application/pdf"`; `None` if that isn't known.
+        name: A file name, for people.
+    """
 
     uri: str
     mime_type: str | None = None
@@ -122,7 +141,12 @@ class FileRef(Record):
 
 @dataclass(slots=True, eq=False, repr=False)
 class Data(Record):
-    """A structured value (any JSON), for programs rather than for readers."""
+    """A structured value, for programs rather than for readers.
+
+    Attributes:
+        value: Any JSON.
+        schema_name: What the value is called: the name of the type that it was made from, for instance.
+    """
 
     value: Any
     schema_name: str | None = None
@@ -153,6 +177,7 @@ class UnknownPart(Record):
 
 
 Part = Text | Thinking | ToolCall | ToolResult | Blob | FileRef | Data | ProviderBlock | UnknownPart
+"""What events and messages are made of, told apart by `kind` or `isinstance`."""
 PARTS: dict[str, type[Any]] = {
     cls.kind: cls for cls in (Text, Thinking, ToolCall, ToolResult, Blob, FileRef, Data, ProviderBlock)
 }

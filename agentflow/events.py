@@ -37,7 +37,17 @@ Status = Literal["ok", "error", "timeout", "cancelled", "skipped", "paused"]
 
 @dataclass(slots=True, eq=False, repr=False)
 class Usage(Record):
-    """What models charged for: tokens, calls and, where known, cost in US dollars."""
+    """What models charged for. Two of them can be added.
+
+    Attributes:
+        input_tokens: All that was read, from a cache and to be cached included.
+        output_tokens: All that was written, thoughts included.
+        cache_read_tokens: How many of the input came from a cache.
+        cache_write_tokens: How many of the input were put into a cache.
+        reasoning_tokens: How many of the output were thoughts, where the provider says so.
+        model_calls: Calls of a model.
+        cost: US dollars; 0 where no price is known.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -67,7 +77,13 @@ class Usage(Record):
 
 @dataclass(slots=True, eq=False, repr=False)
 class ErrorInfo(Record):
-    """An error as it is stored: the exception's type and message."""
+    """An error as it is stored.
+
+    Attributes:
+        type: Name of the exception's class.
+        message: What it said.
+        retryable: It may pass: trying again is worth it. Models' errors say so.
+    """
 
     type: str
     message: str

@@ -80,7 +80,12 @@ class Question(Record):
 
 @dataclass(slots=True, kw_only=True, eq=False, repr=False)
 class Confirmation(Record):
-    """What somebody said to a tool call that had to be confirmed."""
+    """What somebody said to a tool call that had to be confirmed.
+
+    Attributes:
+        confirmed: They agreed.
+        payload: What they said besides, any JSON.
+    """
 
     confirmed: bool
     payload: Any = None

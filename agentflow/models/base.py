@@ -92,7 +92,13 @@ class ServerTool(Record):
 
 @dataclass(slots=True, eq=False, repr=False)
 class OutputSchema(Record):
-    """The answer is to be JSON that fits a schema, by the provider's own means."""
+    """The answer is to be JSON that fits a schema, by the provider's own means.
+
+    Attributes:
+        schema: JSON Schema.
+        name: What the provider calls the answer, where it wants a name.
+        strict: The provider guarantees that the answer fits, where it can.
+    """
 
     schema: dict[str, Any]
     name: str = "answer"
@@ -222,7 +228,12 @@ class ModelRequest(Record):
 
 @dataclass(slots=True, eq=False, repr=False)
 class Refusal(Record):
-    """Why a model wouldn't answer, as far as it says."""
+    """Why a model wouldn't answer, as far as it says.
+
+    Attributes:
+        explanation: In words; empty if it said nothing.
+        category: The provider's name for the reason.
+    """
 
     explanation: str = ""
     category: str | None = None

@@ -25,6 +25,8 @@ class ArtifactInfo(Record):
     Attributes:
         filename: As it was saved, `user:` included.
         version: From 1, without gaps.
+        mime_type: What it is, for instance `"text/plain"`.
+        size_bytes: Size of the content.
         sha256: Hash of the content, in hex.
         created_at: Seconds since the epoch.
     """
@@ -39,7 +41,7 @@ class ArtifactInfo(Record):
 
 @dataclass(slots=True, eq=False, repr=False, kw_only=True)
 class Artifact(ArtifactInfo):
-    """One version of a file, its content in memory."""
+    """One version of a file, its content in memory: an `ArtifactInfo` and `data`."""
 
     data: bytes
 

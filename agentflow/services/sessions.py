@@ -12,7 +12,7 @@ from agentflow.events import Event
 
 
 class SessionKey(NamedTuple):
-    """What names a session: the same id may be used by other apps and users.
+    """What names a session: `app_name`, `user_id`, `session_id`. Other apps and users may use the same id.
 
     Services take nothing else in its place, not even its id alone: that is a `ConfigError`.
     """

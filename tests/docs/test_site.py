@@ -47,6 +47,22 @@ def public() -> Iterator[tuple[str, object]]:
                     yield f"{name}.{member}", getattr(value, member)
 
 
+def test_the_reference_shows_every_public_name() -> None:
+    """A block `::: module` shows what is in it and below it, but nothing of a private module."""
+    pages = [page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md")]
+    blocks = re.findall(r"^::: (\S+)$", "\n".join(pages), flags=re.MULTILINE)
+
+    def shown(name: str, value: object) -> bool:
+        home = f"{value.__module__}.{name}"
+        return any(
+            block in (home, f"agentflow.{name}")
+            or (home.startswith(f"{block}.") and "._" not in home.removeprefix(block))
+            for block in blocks
+        )
+
+    assert [name for name, value in public() if "." not in name and not shown(name, value)] == []
+
+
 @pytest.mark.parametrize(("name", "value"), [pytest.param(name, value, id=name) for name, value in public()])
 def test_a_public_name_says_what_it_is(name: str, value: object) -> None:
     assert inspect.getdoc(value), f"{name} has no docstring of its own or inherited"
