@@ -250,13 +250,16 @@ async def _tries(ctx: Turn, start: AgentStart, retry: Retry) -> None:
         if ctx._state is not None:
             ctx._state.drop_pending()
         ctx._said, ctx._links = None, ()
+        past, ctx._past = ctx._past, None  # it begins anew: what was before the run paused is that attempt's
+        if past is not None and ctx._state is not None:
+            ctx._state.rebase(run.state)
         await anyio.sleep(wait)
         ctx._attempts += 1
         waited = round((run.now() - failed) * 1000, 3)
         await ctx.tell(type(start)(ctx.agent.name, start.agent_type, ctx._attempts, failure, waited_ms=waited))
         if groups:  # not before that: the last of what failed may have been on its way to the store
             group, index = groups[0]
-            group.forget(index, ctx)
+            group.forget(index, ctx, *([past.brought_it] if past is not None else []))
 
 
 async def _body(ctx: Turn) -> None:

@@ -34,7 +34,7 @@ from agentflow.questions import (
     questions_in,
     read_confirmation,
 )
-from agentflow.state import REMOVED
+from agentflow.state import REMOVED, Earlier
 
 
 class Past:
@@ -133,18 +133,22 @@ class Past:
                 made += past.escalations()
         return [one for one in made if one[1] not in (True, self.agent)] if self.loop else made
 
-    def brought(self, group: str, branch: str) -> dict[str, list[Any]]:
+    def brought_it(self, earlier: Earlier) -> bool:
+        """Whether it was in this turn, or in one of those that it directs."""
+        return self.since < earlier.serial and _under(earlier.path, self.path) and _under(earlier.branch, self.branch)
+
+    def brought(self, group: str, branch: str) -> dict[str, list[tuple[Earlier, Any]]]:
         """What a branch of this still open group brought to keys that are folded at a join, by key, in order.
 
         Groups inside of it that are still open will ask for themselves; one that has ended has brought its own fold.
         """
         since = self.groups.get(group, 0)
         inner = [prefix for prefix in self._journal.open_groups() if _under(prefix, branch)]
-        found: dict[str, list[Any]] = {}
-        for serial, where, _, values in self._journal.contributions:
+        found: dict[str, list[tuple[Earlier, Any]]] = {}
+        for serial, where, path, values in self._journal.contributions:
             if serial > since and _under(where, branch) and not any(_under(where, prefix) for prefix in inner):
                 for key, value in values.items():
-                    found.setdefault(key, []).append(value)
+                    found.setdefault(key, []).append((Earlier(serial, where, path), value))
         return found
 
     def waits_for(self, below: str | None = None) -> list[Question]:

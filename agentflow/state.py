@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any, Literal
 
@@ -28,6 +29,15 @@ class _Removed:
 
 REMOVED = _Removed()
 _ABSENT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """Stands for the turns that brought something before the run paused: where in the log, and on whose line."""
+
+    serial: int
+    branch: str
+    path: str
 
 
 class Group:
@@ -91,11 +101,18 @@ class Group:
             error.add_note(f"in the reducer for state key {key!r}")
             raise
 
-    def forget(self, index: int, turn: object = None) -> None:
-        """Drop what child `index` brought: it didn't end well; or, of that, what `turn` did, which is tried again."""
+    def forget(self, index: int, turn: object = None, earlier: Callable[[Earlier], bool] = lambda _: False) -> None:
+        """Drop what child `index` brought: it didn't end well; or, of that, what `turn` did, which is tried again.
+
+        Of what was brought before the run paused, that is what `earlier` says.
+        """
         own = self.contributions.pop(index, {})
         if turn is not None:
-            kept = {key: [note for note in notes if turn not in note[0]] for key, notes in own.items()}
+
+            def its(one: object) -> bool:
+                return one is turn or (isinstance(one, Earlier) and earlier(one))
+
+            kept = {key: [note for note in notes if not any(map(its, note[0]))] for key, notes in own.items()}
             self.contributions[index] = {key: notes for key, notes in kept.items() if notes}
 
     def fold(self, indices: list[int]) -> dict[str, Any]:

@@ -413,8 +413,8 @@ class Branches:
         for key, values in past.brought(self.name, ctx.branch).items():
             reducer = reducing(ctx._place.groups, key)
             if reducer is not None:
-                for value in values:
-                    reducer[0].contribute(reducer[1], key, value)
+                for earlier, value in values:
+                    reducer[0].contribute(reducer[1], key, value, (earlier,))
         outcome = self.ctx.recall(ctx)
         if outcome is not None:
             branch.ctx = None

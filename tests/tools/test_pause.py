@@ -316,6 +316,85 @@ async def test_what_branches_brought_before_the_pause_is_reduced_at_the_join() -
     assert session.state["votes"] == [1, 2, 102, 3, 4, 5]
 
 
+@pytest.mark.parametrize("again", ["the voter", "its sequence", "its loop"])
+async def test_a_vote_from_before_the_pause_is_dropped_with_the_attempt_that_made_it(again: str) -> None:
+    """What goes on after the pause, fails and is tried again votes anew; what others brought stays."""
+    tries: list[int] = []
+
+    async def first(ctx: InvocationContext) -> None:
+        ctx.state["votes"] = [f"first {ctx.iteration or 0}"]
+        await ctx.emit(ctx.text("first voted"))
+
+    async def turn(ctx: InvocationContext) -> None:
+        if ctx.iteration == 1:
+            return
+        tries.append(len(tries))
+        ctx.state["votes"] = [f"try {len(tries)}"]
+        await ctx.emit(ctx.text("voted"))
+        if len(tries) < 3:
+            await ctx.request_input("sure?")
+            raise OSError("once")
+
+    own = 2 if again == "the voter" else None
+    line: list[Agent] = [FunctionAgent("first", first), FunctionAgent("voter", turn, retry=own)]
+    tree: Agent
+    if again == "its loop":
+        tree = LoopAgent("line", line, max_iterations=2, retry=2)
+    else:
+        tree = SequentialAgent("line", line, retry=2 if again == "its sequence" else None)
+
+    async def vote(ctx: InvocationContext) -> None:
+        ctx.state["votes"] = ["other"]
+
+    talk = Talk(ParallelAgent("p", [tree, FunctionAgent("other", vote)], on_conflict={"votes": operator.add}))
+    await talk.say("go")
+    await talk.say(**{"sure?": True})
+    session = await talk.store.get(talk.runs[0].session)
+    assert session is not None
+    assert talk.runs[-1].status == "ok"
+    assert len(tries) == 3
+    firsts = ["first 1", "first 2"] if again == "its loop" else ["first 0"]
+    assert session.state["votes"] == [*firsts, "try 3", "other"]
+
+
+async def test_a_vote_of_an_earlier_iteration_stays_when_one_of_a_later_is_tried_again() -> None:
+    tries: list[int] = []
+
+    async def turn(ctx: InvocationContext) -> None:
+        tries.append(len(tries))
+        ctx.state["votes"] = [f"iteration {ctx.iteration}, try {len(tries)}"]
+        await ctx.emit(ctx.text("voted"))
+        if ctx.iteration == 2 and len(tries) < 4:
+            await ctx.request_input("sure?")
+            raise OSError("once")
+
+    loop = LoopAgent("loop", [FunctionAgent("voter", turn, retry=2)], max_iterations=2)
+    talk = Talk(ParallelAgent("p", [loop], on_conflict={"votes": operator.add}))
+    await talk.say("go")
+    await talk.say(**{"sure?": True})
+    session = await talk.store.get(talk.runs[0].session)
+    assert session is not None
+    assert session.state["votes"] == ["iteration 1, try 1", "iteration 2, try 4"]
+
+
+async def test_what_is_tried_again_after_a_pause_begins_from_its_beginning() -> None:
+    """A loop from its first iteration, as it would have without the pause."""
+    asked: list[int] = []
+
+    async def once(ctx: InvocationContext) -> None:
+        await ctx.emit(ctx.text(f"iteration {ctx.iteration}"))
+        if ctx.iteration == 2 and len(asked) < 2:
+            asked.append(len(asked))
+            await ctx.request_input("sure?")
+            raise OSError("once")
+
+    talk = Talk(LoopAgent("loop", [FunctionAgent("a", once)], max_iterations=2, retry=2))
+    await talk.say("go")
+    await talk.say(**{"sure?": True})
+    assert talk.runs[-1].status == "ok"
+    assert talk.texts == ["iteration 1", "iteration 2"]
+
+
 async def test_a_failure_beside_a_pause_fails_the_run() -> None:
     asked = anyio.Event()
 
