@@ -2,9 +2,14 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from contextvars import Context
 from importlib.util import find_spec
+from threading import Thread
 from typing import Any
+
+import anyio
 
 from agentflow.errors import ConfigError
 from agentflow.events import Event
@@ -39,9 +44,7 @@ class SyncRun:
         return self._events()
 
     def _events(self) -> Iterator[Event]:
-        from anyio.from_thread import start_blocking_portal  # takes as long to import as all of anyio
-
-        with start_blocking_portal(self._backend) as portal, portal.wrap_async_context_manager(self._runner):
+        with _portal(self._backend) as portal, portal.wrap_async_context_manager(self._runner):
             run = self._start()
             try:
                 with portal.wrap_async_context_manager(run):
@@ -75,3 +78,45 @@ async def _next(run: Any) -> Event | None:
     async for event in run:
         return event  # type: ignore[no-any-return]  # a Run gives events
     return None
+
+
+@contextmanager
+def _portal(backend: str) -> Iterator[Any]:
+    """A way into an event loop in a thread of its own. Leaving it ends both, also where Ctrl-C comes before it is open.
+
+    anyio's `start_blocking_portal` waits for ever for the thread then, which nobody stops.
+    """
+    from anyio.from_thread import BlockingPortal  # takes as long to import as all of anyio
+
+    opened: Future[None] = Future()
+    portal: Any = None
+
+    async def serve() -> None:
+        nonlocal portal
+        async with BlockingPortal() as portal:
+            if opened.set_running_or_notify_cancel():
+                opened.set_result(None)
+                await portal.sleep_until_stopped()
+
+    def host() -> None:
+        try:
+            anyio.run(serve, backend=backend)
+        except BaseException as error:
+            if not opened.done():
+                opened.set_exception(error)
+
+    thread = Thread(target=Context().run, args=(host,), name=f"agentflow {backend} portal", daemon=True)
+    cut_short = True
+    try:
+        thread.start()
+        opened.result()
+        yield portal
+        cut_short = False
+    finally:
+        try:
+            if not opened.cancel() and opened.exception() is None:
+                with suppress(RuntimeError):  # it has ended by itself
+                    portal.call(portal.stop, cut_short)
+        finally:
+            if thread.is_alive():
+                thread.join()

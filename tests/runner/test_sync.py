@@ -2,7 +2,7 @@
 
 import gc
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import anyio
 import pytest
@@ -130,6 +130,42 @@ def test_a_session_goes_on_from_call_to_call(backend: str) -> None:
         assert runner.run_sync("go", session_id="s", backend=backend).result.status == "ok"
     session = anyio.run(store.get, SessionKey("a", "user", "s"))
     assert [event.serial for event in session.events] == list(range(1, 13))
+
+
+def test_ctrl_c_ends_it_wherever_it_waits(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before its event loop is there, while the Runner is entered, at each event, and while all of it ends."""
+    waits = Future.result
+    ended: list[int] = []
+    reached = 0
+
+    def interrupted(future: Future[object], timeout: float | None = None) -> object:
+        nonlocal reached
+        if "portal" in threading.current_thread().name or reached < 0:
+            return waits(future, timeout)
+        reached -= 1
+        if reached < 0:
+            raise KeyboardInterrupt
+        return waits(future, timeout)
+
+    def sweep() -> None:
+        nonlocal reached
+        for number in range(100):
+            reached = number
+            try:
+                list(Runner(says("a", "one")).run_sync("go", backend=backend))
+            except KeyboardInterrupt:
+                ended.append(number)
+            if reached >= 0:
+                break
+
+    monkeypatch.setattr(Future, "result", interrupted)
+    thread = threading.Thread(target=sweep, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive(), f"it hangs where it is interrupted at its wait {len(ended) + 1}"
+    assert ended == list(range(len(ended)))
+    assert len(ended) > 5
+    assert threads_left() == []
 
 
 def test_a_run_is_read_once(backend: str) -> None:
