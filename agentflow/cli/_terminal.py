@@ -3,12 +3,14 @@
 import shutil
 import sys
 from collections.abc import Iterable
+from typing import BinaryIO
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.text import Text
 
+from agentflow.cli._errors import Fault
 from agentflow.cli._rows import Words
 
 WIDE = 1_000
@@ -40,6 +42,17 @@ def make_console() -> Console:
 def on_a_terminal() -> bool:
     """Whether stdout is a terminal that can be drawn on."""
     return sys.stdout.isatty() and not make_console().is_dumb_terminal
+
+
+def standard_input() -> BinaryIO:
+    """What is piped in.
+
+    Raises:
+        Fault: Whoever started us has closed it.
+    """
+    if sys.stdin is None:
+        raise Fault("there is nothing to read: the standard input is closed")
+    return sys.stdin.buffer
 
 
 def width_of_output(otherwise: int = WIDE) -> int:

@@ -19,6 +19,7 @@ from agentflow.cli._errors import Fault, describe, traced
 from agentflow.cli._options import backend_option, debug_option, in_seconds, utf8
 from agentflow.cli._play import READER_GONE, Backend, Player, Settings
 from agentflow.cli._targets import TargetError, load
+from agentflow.cli._terminal import standard_input
 from agentflow.core import Agent
 from agentflow.errors import BatchStopped, ConfigError
 from agentflow.policies import Limits
@@ -80,6 +81,8 @@ def command(
         raise Fault("--resume and --retry-failed need the file to go on with: --out FILE")
     if out is not None and not resume and Path(out).exists() and Path(out).stat().st_size:
         raise Fault(f"{out!r} is there already: --resume goes on with it")
+    if "-" in inputs:
+        standard_input()
     total, standard = _total(inputs), sys.stdout
     with redirect_stdout(sys.stderr):  # whatever agents print; results are written to what it was before
         player = Player(Settings(timeout=timeout, backend=backend, debug=debug, out=standard))
@@ -211,7 +214,7 @@ def _inputs(places: tuple[str, ...], field: str | None) -> Iterator[BatchInput]:
     """All inputs, read one by one."""
     for place in places:
         if place == "-":
-            lines = enumerate(sys.stdin.buffer, 1)
+            lines = enumerate(standard_input(), 1)
             yield from (_line(line, number, "the standard input", field) for number, line in lines if line.strip())
         elif Path(place).suffix.lower() in _LINES:
             with Path(place).open("rb") as opened:

@@ -222,7 +222,7 @@ def when(timestamp: float) -> str:
 def _confirm(what: str, *, yes: bool) -> None:
     if yes:
         return
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise Fault(f"{what}: say --yes, for there is nobody to ask")
     if not click.confirm(what + "?", err=True):
         raise click.Abort

@@ -18,6 +18,7 @@ from agentflow.cli._errors import Failure, Fault
 from agentflow.cli._options import debug_option, listing_option
 from agentflow.cli._progress import Advance, progress
 from agentflow.cli._store import app_options, db_option, each, existing, find, opened, run_async, session_argument
+from agentflow.cli._terminal import standard_input
 from agentflow.cli.sessions import as_object
 from agentflow.errors import SessionExists
 from agentflow.services.sessions import SessionInfo
@@ -130,7 +131,9 @@ def import_command(
     """
     sizes: dict[str, int | None] = {}
     for name in files:
-        if name != "-" and (not Path(name).exists() or Path(name).is_dir()):
+        if name == "-":
+            standard_input()
+        elif not Path(name).exists() or Path(name).is_dir():
             raise Fault(f"there is no file {name!r}")
         sizes[name] = Path(name).stat().st_size if Path(name).is_file() else None
     count = 0
@@ -142,7 +145,7 @@ def import_command(
             for name, size in sizes.items():
                 at = f"{name}: " if name != "-" else ""
                 with (
-                    FileIO(sys.stdin.fileno(), closefd=False) if name == "-" else FileIO(name) as file,
+                    FileIO(standard_input().fileno(), closefd=False) if name == "-" else FileIO(name) as file,
                     progress(f"Importing {name}", size, unit="bytes", quiet=as_json) as advance,
                 ):
                     async with aclosing(_lines(file, advance)) as lines:

@@ -357,6 +357,21 @@ def test_the_file_is_looked_after(team: Path, call: Call, own_sessions: Path) ->
     assert call("db", "--db", own_sessions, "check").exit_code == 0, "the option may stand before the command, too"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell closes it")
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["import", "-"], "there is nothing to read: the standard input is closed"),
+        (["batch", "target.py", "-"], "there is nothing to read: the standard input is closed"),
+        (["sessions", "delete", "other"], "Delete 'other' for good: say --yes, for there is nobody to ask"),
+    ],
+)
+def test_a_standard_input_that_is_closed_is_no_traceback(team: Path, words: list[str], told: str) -> None:
+    command = ["sh", "-c", 'exec "$0" -m agentflow "$@" <&-', sys.executable, *words]
+    done = subprocess.run(command, cwd=team.parent, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"Error: {told}\n")
+
+
 READING = [
     ["sessions"], ["sessions", "--find", "One"], ["show"], ["timeline"], ["replay"], ["export", "--all"],
     ["sessions", "prune", "--keep", "0", "--dry-run"], ["db", "info"], ["db", "check"],
