@@ -109,7 +109,7 @@ class Branches:
     """
 
     __slots__ = (
-        "_alone", "_asking", "_began", "_began_ns", "_closed", "_context", "_ended", "_keep", "_names",
+        "_alone", "_asking", "_began", "_closed", "_context", "_ended", "_keep", "_names",
         "_paused", "_private", "_running", "_scoped", "_tally", "_tasks", "_waiting", "_watchers", "_worker",
         "agents", "branches", "broken", "ctx", "failed", "group", "max_concurrency", "name", "settled", "task",
         "timeout", "total",
@@ -156,7 +156,6 @@ class Branches:
         self._tally: dict[str, int] = {}  # of those that are forgotten
         self._worker = f"{_HOST}:{os.getpid()}"
         self._began = ctx._run.now()
-        self._began_ns = 0
         self._context: Context | None = None
         self._tasks: TaskGroup | None = None
         self._closed: Event | None = None
@@ -179,7 +178,7 @@ class Branches:
                 telling = run.tell(opened, ctx)
                 if telling is not None:
                     await telling
-            self._began, self._began_ns = run.now(), time.time_ns()
+            self._began = run.now()
             self._context = copy_context()
             tasks = anyio.create_task_group()
             await tasks.__aenter__()
