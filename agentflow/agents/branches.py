@@ -3,7 +3,7 @@
 import os
 import platform
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextvars import Context, copy_context
 from dataclasses import replace
@@ -41,6 +41,19 @@ FATAL = (LimitExceeded, PluginError, ServiceError)
 """Failures of the run rather than of a branch: no policy collects them."""
 
 _HOST = os.uname().nodename if hasattr(os, "uname") else platform.node()
+
+
+def _names_of(agents: Sequence[Agent]) -> list[str]:
+    """Names of the branches that these agents get, in this order: twins get an ordinal, as `Branches.add` gives it."""
+    names = [agent.name for agent in agents]
+    if len(set(names)) == len(names):
+        return names
+    seen: Counter[str] = Counter()
+    for place, name in enumerate(names):
+        seen[name] += 1
+        if seen[name] > 1:
+            names[place] = f"{name}#{seen[name]}"
+    return names
 
 
 def fatal(error: BaseException | None) -> bool:
@@ -165,7 +178,7 @@ class Branches:
     async def __aenter__(self) -> Self:
         """Tell that the group begins, and let branches be added."""
         ctx, run = self.ctx, self.ctx._run
-        names = [agent.name for agent in self.agents]
+        names = self._declared()
         await ctx.flush()
         opened = run.active[self] = ctx.lifecycle(
             ScatterStart(
@@ -272,6 +285,10 @@ class Branches:
             branch.queued = (self.ctx._run.now(), time.time_ns())
             heappush(self._waiting, (-priority, branch.index, branch))
         return branch
+
+    def _declared(self) -> list[str]:
+        """Names of the branches that are known when the group opens."""
+        return _names_of(self.agents)
 
     async def run_all(self, agents: Sequence[Agent]) -> None:
         """A branch for each of `agents`, whose names differ; the first is run by this task, which would only wait.

@@ -75,6 +75,7 @@ class _Group(Branches):
     """Branches whose words may be hidden from what follows, since the answer says what is to be known of them."""
 
     hide = True
+    seats: Sequence[Seat] = ()
     unasked: Sequence[Seat] = ()
     on_end: Callable[[Branch], None]
 
@@ -85,6 +86,9 @@ class _Group(Branches):
             self.broken, self.failed = error, True
             self._stop_all(f"{type(error).__name__} in early_stop")
         super().ended(branch)
+
+    def _declared(self) -> list[str]:
+        return [seat.name for seat in self.seats]
 
     def hides(self, branch: Branch, outcome: Outcome) -> bool:
         return self.hide or super().hides(branch, outcome)
@@ -139,7 +143,7 @@ class Scatter:
             timeout=plan.timeout,
             on_conflict=plan.on_conflict,
         )
-        self._group.hide, self._group.on_end = plan.hide, self._ended
+        self._group.hide, self._group.on_end, self._group.seats = plan.hide, self._ended, seats
 
     async def run(self) -> None:
         """Ask, and wait for what is needed.

@@ -64,6 +64,15 @@ async def test_the_six_events_come_in_order_with_the_fields_of_the_seed() -> Non
     assert played.run.result.text == "mixed"
 
 
+async def test_the_opening_of_a_group_names_its_branches_as_they_are() -> None:
+    """Twins too: `agent_names` are the last parts of the branches, and the keys of the gather's outcomes."""
+    played = await play(ScatterGatherAgent("panel", [answers("a", "x"), answers("b", "y")], n=5))
+    (scatter,), (gather,) = played.records("scatter_start"), played.records("gather_complete")
+    assert scatter.agent_names == ["a", "b", "a#2", "b#2", "a#3"] == list(gather.outcomes)
+    branches = {event.branch for event in played.events if event.branch}
+    assert branches == {f"panel.{name}" for name in scatter.agent_names}
+
+
 async def test_one_agent_run_n_times_answers_n_times() -> None:
     """Twins are told apart by their place, never by name or input: each has an answer of its own."""
     result = await gathered(ScatterGatherAgent("p", script("voter", [1, 2, 3]), n=3))
