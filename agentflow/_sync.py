@@ -101,7 +101,7 @@ def _portal(backend: str) -> Iterator[Any]:
     def host() -> None:
         try:
             anyio.run(serve, backend=backend)
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103 - a thread of its own: who waits for it is told
             if not opened.done():
                 opened.set_exception(error)
 
