@@ -5,6 +5,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +26,8 @@ R = TypeVar("R")
 
 VARIABLE = "AGENTFLOW_DB"
 _PAGE = 500
+_COMPARED = 1_000
+"""Sessions, those used last, among whose ids one is looked for that is nearly what was typed."""
 _NAMED = 5
 """Sessions that are named where one had to be chosen."""
 
@@ -163,16 +166,21 @@ async def find(
         return latest[0]
     assert text is not None
     found: list[SessionInfo] = []
+    others: list[str] = []
     async for info in each(sessions, app, user):
         if info.id == text:
             found = [other for other in found if other.id == text]
             found.append(info)
         elif info.id.startswith(text) and not (found and found[0].id == text):
             found.append(info)
+        else:
+            others.append(info.id)
     if len(found) == 1:
         return found[0]
     if not found:
-        raise Fault(f"there is no session {text!r}; `agentflow sessions` lists them")
+        near = get_close_matches(text, others[:_COMPARED], 1)
+        hint = f"did you mean {clean(near[0])!r}?" if near else "`agentflow sessions` lists them"
+        raise Fault(f"there is no session {text!r}; {hint}")
     some = ", ".join(f"{info.id} ({clean(info.app_name)}, {clean(info.user_id)})" for info in found[:_NAMED])
     more = f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
     raise Fault(f"{text!r} could be {some}{more}: write more of the id, or add --app or --user")

@@ -152,6 +152,11 @@ def test_a_session_is_named_by_the_beginning_of_its_id(team: Path, call: Call) -
     assert said.endswith(": write more of the id, or add --app or --user")
 
 
+def test_a_session_that_is_not_there_may_be_one_that_is_nearly_called_so(team: Path, call: Call) -> None:
+    assert refused(call("show", "othre")) == "there is no session 'othre'; did you mean 'other'?"
+    assert refused(call("show", "zzz")) == "there is no session 'zzz'; `agentflow sessions` lists them"
+
+
 def test_show_reads_as_a_talk(team: Path, call: Call) -> None:
     assert [
         line for line in call("show", "other").stdout.splitlines() if not line.startswith(("team ·", "── run"))
