@@ -198,6 +198,10 @@ class Turn(ABC):
             ctx = ctx._parent
         return ctx is not None
 
+    def silent(self) -> bool:
+        """Whether its end has been told, though perhaps it isn't stored yet: nothing of it may follow."""
+        return self.ended or self._run.active.get(self, self) is None
+
     def stopped(self) -> bool:
         """Whether a group that it is in, or its branch, was stopped, or its time is up: it may be cancelled by now."""
         for group, index in self._place.groups:

@@ -452,7 +452,7 @@ class InvocationContext(Watching):
             origin = whose
         elif self._past is not None and self.repeats(event):
             return None
-        if origin.ended:  # which said all that it may
+        if origin is not self and origin.silent():  # which said all that it may
             origin = self
         if origin is self:
             event = self._stamp(event)
@@ -476,7 +476,7 @@ class InvocationContext(Watching):
                 if run.strict:
                     self._check()
                 fields = event.__dict__
-            if origin.ended:  # meanwhile
+            if origin is not self and origin.silent():  # meanwhile
                 origin, event, place = self, self._stamp(event), self._place
                 fields = event.__dict__
             actions = fields["actions"]

@@ -229,8 +229,8 @@ class Branches:
             ctx.join_loops()
             if self._paused:
                 self._pause()
-            actions = self.fold()
             ctx._said, ctx._links = self.results(), self._spans()
+            actions = self.fold()  # after that: a branch cancelled with the group may have ended well all the same
             self._closed = ctx.lifecycle(self._gather(ctx._said, hidden=not self.failed), actions)
             telling = run.tell(self._closed, ctx, wait=not self.failed)
             if telling is not None:

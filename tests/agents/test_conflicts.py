@@ -217,6 +217,24 @@ async def test_a_group_inside_folds_what_its_branches_bring_to_a_group_around_it
     assert played.session.state == {"votes": ["before", *counted, "z"]}
 
 
+async def test_what_a_branch_brought_counts_if_it_ended_well_though_its_group_had_been_stopped() -> None:
+    @agent
+    async def tidy(ctx: InvocationContext) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(2)
+            ctx.state["votes"] = ["tidy"]
+            await ctx.emit(ctx.text("tidied up"))
+
+    group = ParallelAgent(
+        "p", [tidy, voter("quick", after=1)], on_conflict={"votes": operator.add}, stop_when="first_success"
+    )
+    async with Runner(group) as runner, runner.run("go") as run:
+        result = await run.wait()  # nobody reads
+        session = await runner.sessions.get(run.session)
+    assert [(name, one.status) for name, one in result.outcomes.items()] == [("p.tidy", "ok"), ("p.quick", "ok")]
+    assert session.state == {"votes": ["tidy", "quick"]}
+
+
 async def test_a_group_inside_that_failed_brings_nothing() -> None:
     inner = ParallelAgent("q", [voter("a"), voter("b", after=1, fails=True)])
 

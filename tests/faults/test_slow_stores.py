@@ -130,7 +130,18 @@ async def test_what_is_passed_on_stands_before_the_end_of_who_said_it() -> None:
     assert after_their_ends(events) == []
 
 
-async def test_what_a_plugin_holds_up_until_its_author_has_ended_is_said_by_who_passes_it_on() -> None:
+class LateEnds(InMemorySessionService):
+    """Writes at once; that the end of `child` is there, it says ten seconds later."""
+
+    async def append(self, key: SessionKey, events: Sequence[Event], *, expected_version: int | None = None) -> None:
+        await super().append(key, events, expected_version=expected_version)
+        if events[0].author == "child" and isinstance(events[0].lifecycle, AgentComplete):
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(10)
+
+
+@pytest.mark.parametrize("store", [InMemorySessionService, LateEnds])
+async def test_what_a_plugin_holds_up_until_its_author_has_ended_is_said_by_who_passes_it_on(store) -> None:
     class Holds(Plugin):
         async def on_event(self, ctx: InvocationContext, event: Event) -> None:
             if event.text == "early":
@@ -141,7 +152,7 @@ async def test_what_a_plugin_holds_up_until_its_author_has_ended_is_said_by_who_
             await ctx.emit(ctx.text("early"))
 
     root = FunctionAgent("watcher", passes_on, sub_agents=[FunctionAgent("child", gives_up)])
-    _, events = await played(root, plugins=[Holds()])
+    _, events = await played(root, store(), plugins=[Holds()])
     assert [event.path for event in events if event.text == "early"] == ["watcher"]
     assert after_their_ends(events) == []
 
