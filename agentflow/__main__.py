@@ -1,5 +1,6 @@
 """`python -m agentflow` and the `agentflow` command."""
 
+import codecs
 import errno
 import importlib
 import io
@@ -7,19 +8,33 @@ import os
 import sys
 from typing import NoReturn
 
+_PLAIN = {
+    "·": "-", "…": "~", "→": ">", "×": "x", "─": "-", "━": "=", "–": "-", "—": "-",
+    "‘": "'", "’": "'", "“": '"', "”": '"', "µ": "u",
+}  # fmt: skip
+"""What stands for characters that an encoding lacks: each as wide as they are, or columns would shift."""
+
 
 def main() -> NoReturn:
     """Run the command line and exit."""
+    codecs.register_error("agentflow.plain", _plain)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by whoever started us
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
         elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that can't show a character is no reason to fail
+            stream.reconfigure(errors="agentflow.plain")  # a terminal that can't show a character is no reason to fail
     try:
         sys.exit(_run())
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """What is written where a stream's encoding lacks characters."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_PLAIN.get(char, "?") for char in error.object[error.start : error.end]), error.end
 
 
 def _run() -> int:

@@ -1,6 +1,9 @@
 """The command line: `agentflow run`, `agentflow timeline`, ... Imports nothing but click until a command is used."""
 
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -25,14 +28,26 @@ _COMMANDS = {
 """Each command in the order of `--help`: where it is, and what it does."""
 
 
+@contextmanager
+def _reader_may_go() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise click.exceptions.Exit(READER_GONE) from error
+
+
 class _LazyGroup(click.Group):
     """Imports a command when it is used, not to list it."""
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        with _reader_may_go():  # help is printed here
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> object:
-        try:
+        with _reader_may_go():
             return super().invoke(ctx)
-        except BrokenPipeError as error:
-            raise click.exceptions.Exit(READER_GONE) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)

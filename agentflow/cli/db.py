@@ -58,7 +58,7 @@ def info_command(*, db: str | None, as_json: bool, debug: bool) -> None:
         click.echo(f"  {clean(app)}: {count:,}")
 
 
-@command.command("check")
+@command.command("check", short_help="Read all of the file and say what is wrong with it.")
 @db_option
 @listing_option
 @debug_option

@@ -290,7 +290,7 @@ def fork_command(
     _told(run_async(work, debug=debug), "has {events}", as_json=as_json)
 
 
-@command.command("rewind")
+@command.command("rewind", short_help="Take back all that happened after an event.")
 @session_argument(required=True)
 @click.option(
     "--to", type=click.IntRange(0), required=True, metavar="EVENT", help="The last event that stays; 0: none."

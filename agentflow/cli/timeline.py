@@ -19,7 +19,7 @@ from agentflow.timeline.model import Timeline
 from agentflow.timeline.page import to_html
 from agentflow.timeline.records import to_jsonl
 from agentflow.timeline.svg import to_svg
-from agentflow.timeline.text import gantt_rows
+from agentflow.timeline.text import gantt_rows, in_ascii
 
 FORMATS = {"text": ".txt", "svg": ".svg", "html": ".html", "chrome": ".json", "jsonl": ".jsonl"}
 _SUFFIXES = {suffix: name for name, suffix in FORMATS.items()} | {".htm": "html", ".ndjson": "jsonl"}
@@ -122,7 +122,7 @@ def _rows(timelines: Iterable[Timeline], width: int, plain: bool) -> Iterator[Wo
         if number:
             yield [("", "")]
         yield from gantt_rows(timeline, width=width, ascii=plain)
-        yield from timing_rows(timeline)
+        yield from map(in_ascii, timing_rows(timeline)) if plain else timing_rows(timeline)
 
 
 def _can_draw() -> bool:

@@ -29,7 +29,7 @@ _LINES = {
 }
 _RANK = {"": 0, "queue": 1, "children": 2, "retry": 3, "failed": 4, "own": 5, "tool": 6}
 _PAUSE = "‖"
-_PLAIN = str.maketrans({"·": "-", "…": "~", _PAUSE: "|"})
+_PLAIN = str.maketrans({"·": "-", "…": "~", "→": ">", "×": "x", _PAUSE: "|"})
 _TIME = 9
 LETTERS = 8
 """Columns of a name that are worth more than its indentation."""
@@ -52,9 +52,12 @@ def gantt(timeline: Timeline, *, width: int = 100, ascii: bool = False) -> str: 
 def gantt_rows(timeline: Timeline, *, width: int = 100, ascii: bool = False) -> list[Words]:  # noqa: A002
     """The same with styles."""
     lines = [_crop(line, width) for line in _rows(timeline, width, ascii)]
-    if ascii:
-        return [[(words.translate(_PLAIN), style) for words, style in line] for line in lines]
-    return lines
+    return [in_ascii(line) for line in lines] if ascii else lines
+
+
+def in_ascii(line: Words) -> Words:
+    """The same line without those of our characters that a terminal might lack."""
+    return [(words.translate(_PLAIN), style) for words, style in line]
 
 
 def _rows(timeline: Timeline, width: int, ascii: bool) -> list[Words]:  # noqa: A002

@@ -1,6 +1,7 @@
 """`agentflow run` without a terminal: input, output, errors, exit codes."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -107,6 +108,32 @@ def test_a_terminal_that_cannot_show_a_character_is_no_failure(piped: Piped, age
     result = piped("run", agent_file(ECHO), stdin="ü".encode(), PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert (result.returncode, result.stderr) == (0, b"")
     assert result.stdout.startswith(b"echo: heard '?'\n")
+
+
+def test_where_an_encoding_lacks_our_own_signs_plain_ones_stand_for_them(piped: Piped, agent_file: Write) -> None:
+    file = agent_file("""
+        @agent
+        async def a(ctx):
+            await ctx.emit(ctx.text("“ü” → …"))
+    """)
+    plain = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = piped("run", file, **plain)
+    assert done.stdout.startswith(b'a: "?" > ~\n')
+    shown = piped("show", **plain).stdout.decode()
+    assert "-- run 1 ok - " in shown
+    assert "a - user - " in shown
+
+
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["--version"]])
+def test_a_reader_that_goes_before_help_comes_ends_it_quietly(words: list[str]) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = [sys.executable, "-m", "agentflow", *words]
+    try:
+        done = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, timeout=30, check=False)
+    finally:
+        os.close(writes)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 @pytest.mark.parametrize("dash", [[], ["-"]])
