@@ -62,7 +62,8 @@ def command(
     async def work() -> tuple[list[_Entry], bool]:
         async with opened(db, read_only=True) as stores:
             page, more = await _page(stores.sessions, app, user, limit, before, words, quiet=as_json)
-            return [await _entry(stores.sessions, info) for info in page], more
+            asked = await _first_words(stores.sessions, page)
+            return [await _entry(stores.sessions, *each) for each in zip(page, asked, strict=True)], more
 
     page, more = run_async(work, debug=debug)
     if as_json:
@@ -108,35 +109,31 @@ async def _page(
     with progress("Looking", quiet=quiet) as advance:
         while len(found) <= limit and (page := await sessions.list(app, user, limit=500, before=before)):
             before = page[-1].changed
-            for info in page:
-                if await _has(sessions, info, words.casefold()):
-                    found.append(info)
-                advance(1)
+            asked = await _first_words(sessions, page)
+            found += [info for info, text in zip(page, asked, strict=True) if _has(info, text, words.casefold())]
+            advance(len(page))
     return found[:limit], len(found) > limit
 
 
-async def _has(sessions: SessionService, info: SessionInfo, words: str) -> bool:
+def _has(info: SessionInfo, asked: str, words: str) -> bool:
     """Whether the list shows these words, which are case-folded, for a session."""
-    if words in f"{info.id}\n{info.title}".casefold():
-        return True
-    return words in one_line(await _first_words(sessions, info)).casefold()
+    return words in f"{info.id}\n{info.title}\n{one_line(asked)}".casefold()
 
 
-async def _entry(sessions: SessionService, info: SessionInfo) -> _Entry:
+async def _entry(sessions: SessionService, info: SessionInfo, asked: str) -> _Entry:
     session = await sessions.get(info.key, recent=1)
     last = session.events[-1] if session is not None and session.events else None
     status = "unfinished" if last is not None else ""
     if last is not None and isinstance(last.lifecycle, AgentComplete) and "." not in last.path:
         status = one_line(last.lifecycle.outcome)
-    return _Entry(info, await _first_words(sessions, info), status)
+    return _Entry(info, asked, status)
 
 
-async def _first_words(sessions: SessionService, info: SessionInfo) -> str:
-    """What the user said first, for a session without a title."""
-    if info.title:
-        return ""
-    session = await sessions.get(info.key, after=0, limit=1)
-    return session.events[0].text if session is not None and session.events else ""
+async def _first_words(sessions: SessionService, infos: Sequence[SessionInfo]) -> list[str]:
+    """What the user said first in each of these sessions; nothing for one that has a title."""
+    untitled = [info.key for info in infos if not info.title]
+    first = dict(zip(untitled, await sessions.first_events(untitled), strict=True))
+    return [event.text if (event := first.get(info.key)) is not None else "" for info in infos]
 
 
 def as_object(info: SessionInfo, asked: str = "", status: str = "") -> dict[str, Any]:

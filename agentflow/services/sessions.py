@@ -219,6 +219,20 @@ class SessionService(ABC):
         check_session(key)
         return _Pages(self, key, after, until, page)
 
+    async def first_events(self, keys: Sequence[SessionKey]) -> Sequence[Event | None]:
+        """The first event of each of these sessions; `None` for one that has none, or isn't there.
+
+        A store that can reads them all at once: a list tells with them what its sessions are about.
+
+        Args:
+            keys: The sessions, in any order; the answer is in the same.
+
+        Raises:
+            ServiceError: Storage failed, or what it holds is damaged.
+        """
+        found = [await self.get(key, after=0, limit=1) for key in keys]
+        return [session.events[0] if session is not None and session.events else None for session in found]
+
     async def fork(self, key: SessionKey, *, at: int | None = None, session_id: str | None = None) -> SessionKey:
         """Copy a session, up to the event with the `serial` `at`, to a new one of the same user; gives its key.
 

@@ -86,6 +86,18 @@ class UpkeepSuite(StoreSuite):
             assert [info.id for info in rest] == ["s4", "s3", "s1", "s0"]
             assert [info.id for info in await sessions.list(limit=2)] == ["s2", "s8"]
 
+    async def test_the_first_events_of_many_sessions_are_read(self) -> None:
+        async with self.opened() as sessions:
+            for name, count in {"s1": 3, "s2": 0, "s3": 1}.items():
+                await sessions.create("app", "ada", name)
+                await sessions.append(KEY._replace(session_id=name), [event_of(f"{name} {n}") for n in range(count)])
+            await sessions.create("app", "bob", "s1")
+            keys = [KEY._replace(session_id=name) for name in ("s3", "none", "s2", "s1", "s3")]
+            first = await sessions.first_events([*keys, KEY._replace(user_id="bob")])
+            told = [None if event is None else (event.text, event.seq, event.serial) for event in first]
+            assert told == [("s3 0", 1, 1), None, None, ("s1 0", 1, 1), ("s3 0", 1, 1), None]
+            assert await sessions.first_events([]) == []
+
     async def test_apps_are_known_by_their_sessions(self) -> None:
         async with self.opened() as sessions:
             assert list(await sessions.apps()) == []

@@ -346,6 +346,23 @@ async def test_a_damaged_row_is_an_error_and_never_skipped(new_store, damage: st
         assert await store.check() or "initial" in damage or "[1]" in damage
 
 
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        ("UPDATE af_events SET body = '[1]' WHERE id & 15 = 1", "event 1 of session 's1' is damaged"),
+        ("DELETE FROM af_events WHERE id & 15 = 1", "event 1 of session 's1' is missing"),
+    ],
+)
+async def test_a_damaged_first_event_is_an_error_where_many_are_read(new_store, damage: str, told: str) -> None:
+    async with new_store() as store:
+        await filled(store)
+        path = store.path
+    change(path, damage)
+    async with SQLiteStore(path) as store:
+        with pytest.raises(ServiceError, match=told):
+            await store.sessions.first_events([KEY])
+
+
 async def test_damaged_content_of_a_file_is_noticed(new_store) -> None:
     damages = [
         ("UPDATE af_chunks SET data = zeroblob(length(data)) WHERE place = 1", "isn't what was saved", False),

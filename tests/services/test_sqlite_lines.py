@@ -94,3 +94,28 @@ async def test_a_branch_costs_the_same_however_many_there_were(
                 await store.sessions.append(KEY, [end(name)])
             costs.append(steps)
         assert costs[1] < 2 * costs[0]
+
+
+async def test_the_first_events_of_many_sessions_are_read_in_one_transaction_however_long_they_are(
+    new_store: Callable[..., SQLiteStore],
+) -> None:
+    """Each in one statement."""
+    told: list[str] = []
+
+    class Heard(sqlite3.Connection):
+        def __init__(self, *args: object, **settings: object) -> None:
+            super().__init__(*args, **settings)  # type: ignore[arg-type]
+            self.set_trace_callback(told.append)
+
+    async with new_store() as store:
+        store._driver.factory = Heard
+        keys = [KEY._replace(session_id=f"s{number}") for number in range(20)]
+        for number, key in enumerate(keys):
+            await store.sessions.create(*key)
+            await store.sessions.append(key, [end(f"p.w{place}") for place in range(number)])
+        await store.sessions.first_events(keys)
+        told.clear()
+        found = await store.sessions.first_events(keys)
+        assert [event is None for event in found] == [True] + [False] * 19
+        assert len([words for words in told if words.startswith("BEGIN")]) == 1
+        assert len([words for words in told if words.startswith("SELECT")]) == 20

@@ -3,7 +3,7 @@
 from sqlalchemy import ColumnElement, Exists, delete, func, insert, select, update
 
 from agentflow.services.sql.query import Driver, Query, param, whole
-from agentflow.services.sql.schema import events, lines, runs, sessions
+from agentflow.services.sql.schema import SERIAL_BITS, events, lines, runs, sessions
 
 _first, _last = whole("first"), whole("last")
 _session, _to = whole("session"), whole("to")
@@ -21,7 +21,12 @@ class SessionQueries:
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
-        self.find = Query(driver, select(*_row).where(_by_app, _by_user, sessions.c.name == param("name")))
+        named = (_by_app, _by_user, sessions.c.name == param("name"))
+        self.find = Query(driver, select(*_row).where(*named))
+        size = 1 << SERIAL_BITS
+        its = (events.c.id > sessions.c.id * size) & (events.c.id < (sessions.c.id + 1) * size)
+        first = select(events.c.id, events.c.seq, events.c.body).join(sessions, its).where(*named)
+        self.first_event = Query(driver, first.order_by(events.c.id).limit(1))
         self.max_changed = Query(driver, select(func.max(sessions.c.changed)))
         self.next_app = Query(driver, select(func.min(sessions.c.app)).where(sessions.c.app > param("app")))
         self._pages()

@@ -125,6 +125,15 @@ class SQLSessionService(SessionService):
 
         return await self._database.read(work)
 
+    async def first_events(self, keys: Sequence[SessionKey]) -> Sequence[Event | None]:
+        """The first event of each of these sessions; see `SessionService.first_events`. One transaction reads them."""
+
+        def work(connection: Any) -> list[Event | None]:
+            rows = [self._q.first_event.one(connection, **_names(key)) for key in keys]
+            return [_first(row, key.session_id) if row else None for row, key in zip(rows, keys, strict=True)]
+
+        return await self._database.read(work)
+
     async def apps(self) -> Sequence[str]:
         """The names of the apps that have sessions, sorted; see `SessionService.apps`."""
 
@@ -312,17 +321,12 @@ class SQLSessionService(SessionService):
             serial += 1
             if place & MASK != serial:
                 break
-            try:
-                event = Event.from_json(body)
-            except ValueError as error:
-                raise ServiceError(f"event {serial} of session {session.id!r} is damaged: {error}") from error
-            commit_event(event, seq=seq, serial=serial)
-            session.events.append(event)
+            session.events.append(_event(seq, body, serial, session.id))
         else:
             if serial == max(first, last):
                 return
             serial += 1
-        raise ServiceError(f"event {serial} of session {session.id!r} is missing: its log is damaged")
+        raise _missing(serial, session.id)
 
     def _state_at(self, connection: Any, session: int, initial: str, serial: int) -> dict[str, Any]:
         """A session's own state as it was after an event."""
@@ -349,6 +353,28 @@ class SQLSessionService(SessionService):
 
 def _id(session: int, serial: int) -> int:
     return (session << SERIAL_BITS) + serial
+
+
+def _event(seq: int, body: str, serial: int, session: str) -> Event:
+    """An event as it is stored."""
+    try:
+        event = Event.from_json(body)
+    except ValueError as error:
+        raise ServiceError(f"event {serial} of session {session!r} is damaged: {error}") from error
+    commit_event(event, seq=seq, serial=serial)
+    return event
+
+
+def _first(row: Sequence[Any], session: str) -> Event:
+    """A session's first event, of the row that comes first."""
+    place, seq, body = row
+    if place & MASK != 1:
+        raise _missing(1, session)
+    return _event(seq, body, 1, session)
+
+
+def _missing(serial: int, session: str) -> ServiceError:
+    return ServiceError(f"event {serial} of session {session!r} is missing: its log is damaged")
 
 
 def _names(key: SessionKey) -> dict[str, str]:
