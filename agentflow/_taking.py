@@ -95,7 +95,7 @@ async def take_turn(
         else:
             await _fail(ctx, start, error, begin)  # noqa: ASYNC120 - shielded
         raise
-    except BaseException as error:
+    except BaseException as error:  # noqa: ASYNC103 - raised, or its task has nothing else to do (`within`)
         if ctx._active:
             end_orphans(run, ctx)
         if ctx.ended:
@@ -114,7 +114,7 @@ async def take_turn(
         leave(ctx, error)
         if within is None or type(error) is not run.cancelled or not (run.stopping or within.cancel_called):
             raise
-        return False
+        return False  # noqa: ASYNC104 - see `within`
     leave(ctx, None)
     return True
 
