@@ -54,8 +54,8 @@ class SyncRun:
                 self._error = error
                 raise
             finally:
-                if run.status != "pending":
-                    self._result = run.result
+                live = run._live
+                self._result = live.result if live is not None else None  # none, where Ctrl-C came as it began
 
     @property
     def result(self) -> Any:
