@@ -202,7 +202,7 @@ def kills(backend: str, folder: Path, empty: Path, count: int, seed: int) -> int
         ended, well, told = one(CROWD, backend, folder, empty, lambda: None, partial(wait, longest=longest), durability)
         done += ended == -signal.SIGKILL
         delivered += told
-        if not told:  # the machine is busy: the next may come further
+        if not delivered:  # the machine is busy: the next may come further
             longest = min(longest * 1.5, 10.0)
         if not well or ended not in (0, -signal.SIGKILL):
             print(f"^ {backend}: kill {done} ({ended}), {told} delivered")
