@@ -87,7 +87,7 @@ class Turn(ABC):
         self._parent = parent
         self.agent = agent
         self.ended = False
-        self.began = 0.0
+        self.began = -1.0  # not yet; a clock may stand at 0
         self.status: Status = "skipped"
         self._active = 0
         self._attempts = 1
@@ -420,7 +420,7 @@ def outcome_of(ctx: Turn, error: BaseException | None, pending: tuple[Question, 
         status=ctx.status,
         said=ctx._said,
         error=error,
-        duration=(ctx._stopped or ctx._run.now()) - ctx.began if ctx.began else 0.0,
+        duration=(ctx._stopped or ctx._run.now()) - ctx.began if ctx.began >= 0 else 0.0,
         usage=ctx._usage,
         pending=pending,
     )

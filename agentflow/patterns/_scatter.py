@@ -53,7 +53,7 @@ class Seat:
     def ran(self) -> float | None:
         """When it began, if it has."""
         first = self.branches[0].ctx if self.branches else None
-        return first.began if first is not None and first.began else None
+        return first.began if first is not None and first.began >= 0 else None
 
 
 @dataclass(slots=True, kw_only=True)
