@@ -147,11 +147,11 @@ class Invocation:
     """One run of one tree."""
 
     __slots__ = (
-        "_answered", "_asked", "_deferred", "_early", "_histories", "_history", "_lock", "_meanwhile", "_note",
-        "_push", "_rng", "_seed", "_slack", "_taking", "active", "asking", "cancelled", "channel", "direct", "ends",
-        "id", "journal", "key", "limits", "lookahead", "max_event_bytes", "new_id", "now", "on_event", "outcomes",
-        "paid", "plain_chars", "reason", "scheduler", "sessions", "spent", "state", "stopping", "stream", "strict",
-        "time", "tool_calls", "tracing", "usage", "user_content", "visibility",
+        "_answered", "_asked", "_early", "_histories", "_history", "_lock", "_meanwhile", "_note", "_push", "_rng",
+        "_seed", "_slack", "_taking", "active", "asking", "cancelled", "channel", "deferred", "direct", "ends", "id",
+        "journal", "key", "limits", "lookahead", "max_event_bytes", "new_id", "now", "on_event", "outcomes", "paid",
+        "plain_chars", "reason", "scheduler", "sessions", "spent", "state", "stopping", "stream", "strict", "time",
+        "tool_calls", "tracing", "usage", "user_content", "visibility",
     )  # fmt: skip
 
     def __init__(
@@ -216,7 +216,9 @@ class Invocation:
         self._asked = 0
         self._answered = 0
         self._early: dict[int, tuple[list[_Row], Ticket | None]] = {}
-        self._deferred: list[Any] = []  # turns that were cancelled, or (context, place, what makes the event)
+        self.deferred: list[Any] = []
+        """What was cancelled and whose end the next commit takes along: a turn, which makes its own, for nothing is
+        allocated while a thousand of them end; or (context, place, what makes the event)."""
         self._histories = histories
         self._meanwhile: list[Event] = []  # what is committed while the log is read
         self._history: History | None = None
@@ -240,11 +242,6 @@ class Invocation:
         self.journal, self.user_content, self.direct = journal, journal.user_content, False
         self.new_id = _numbered(self.id, journal.count + 1)
         self.tool_calls = defaultdict(int, journal.tool_calls)
-
-    @property
-    def has_deferred(self) -> bool:
-        """Whether terminal events of something cancelled are still to be committed."""
-        return bool(self._deferred)
 
     def plain(self, event: Event) -> bool:
         """Whether an event of our own making is plain words and nothing else: safe for every store as it is."""
@@ -297,7 +294,7 @@ class Invocation:
         writes = self._claim(place, event, actions) if actions is not None else None
         if counts:
             self.spent.events += 1
-        if self._asked != self._answered or self._deferred or not self.sessions.append_now(self.key, event):
+        if self._asked != self._answered or self.deferred or not self.sessions.append_now(self.key, event):
             return self._commit_later(_Row(place, event, writes, push, speaker))
         if actions is not None:
             self._publish(place, fields["actions"], writes)
@@ -308,7 +305,7 @@ class Invocation:
         return None
 
     def _commit_later(self, row: _Row) -> Awaitable[None]:
-        committing = self._commit_with_deferred(row) if self._deferred or self._taking else self._commit(row)
+        committing = self._commit_with_deferred(row) if self.deferred or self._taking else self._commit(row)
         return committing if row.writes is None else self._announce(row, row.writes, committing)
 
     async def _announce(self, row: _Row, writes: _Writes, committing: Awaitable[None]) -> None:
@@ -426,11 +423,7 @@ class Invocation:
 
     def defer(self, ctx: Any, place: Place, make: Callable[[], Event]) -> None:
         """Have the terminal event of something cancelled made and committed with whatever is committed next."""
-        self._deferred.append((ctx, place, make))
-
-    def defer_turn(self, ctx: Any) -> None:
-        """The same for a cancelled turn, which makes it itself: nothing is allocated while a thousand of them end."""
-        self._deferred.append(ctx)
+        self.deferred.append((ctx, place, make))
 
     def be_strict(self) -> None:
         """Ask whoever speaks from now on whether it still may."""
@@ -438,12 +431,12 @@ class Invocation:
 
     async def flush(self) -> None:
         """Commit what was deferred, in one batch, and wait for what is on its way."""
-        if self._deferred or self._asked != self._answered:
+        if self.deferred or self._asked != self._answered:
             await self._commit_with_deferred(None)
 
     async def _take_deferred(self) -> list[_Row]:
         """What was deferred, made and shown to plugins. One that fails changes nothing: an end is stored anyway."""
-        deferred, self._deferred = self._deferred, []
+        deferred, self.deferred = self.deferred, []
         ends = [end if type(end) is tuple else (end, end._place, end.cancelled_end) for end in deferred]
         rows = [_Row(place, make(), None, True) for _, place, make in ends]
         if self.on_event is not None:
@@ -454,7 +447,7 @@ class Invocation:
                     except Exception:
                         logger.exception("a plugin failed on the end of %s, which is stored as it is", row.event.path)
             except BaseException:
-                self._deferred = deferred + self._deferred
+                self.deferred = deferred + self.deferred
                 raise
         return rows
 
@@ -466,7 +459,7 @@ class Invocation:
             self._taking = True
             turn = self._asked = self._asked + 1  # from now on nobody commits at once
             try:
-                ended = [end[0] if type(end) is tuple else end for end in self._deferred]
+                ended = [end[0] if type(end) is tuple else end for end in self.deferred]
                 try:
                     deferred = await self._take_deferred()
                 except BaseException:
@@ -481,7 +474,7 @@ class Invocation:
                 except BaseException:
                     self._answer(turn, [row for row in rows if row.event.serial is not None])
                     again = [row for row in deferred if row.event.serial is None]
-                    self._deferred = [(None, row.place, row.again) for row in again] + self._deferred
+                    self.deferred = [(None, row.place, row.again) for row in again] + self.deferred
                     raise
             finally:
                 self._taking = False

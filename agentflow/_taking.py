@@ -61,10 +61,12 @@ async def take_turn(
         start = replace(start, resumed=True)
     begin = run.active[ctx] = ctx.lifecycle(start)
     end: Event | None = None
+    begun = False
     try:
         telling = run.tell(begin, ctx)
         if telling is not None:
             await telling
+        begun = True
         if ctx._hears:
             await ctx.hear()
         if run.scheduler is not None:
@@ -96,23 +98,25 @@ async def take_turn(
             await _fail(ctx, start, error, begin)  # noqa: ASYNC120 - shielded
         raise
     except BaseException as error:  # noqa: ASYNC103 - raised, or its task has nothing else to do (`within`)
-        if ctx._active:
-            end_orphans(run, ctx)
         if ctx.ended:
             raise
         if type(error) is not run.cancelled:
             inside = await _failed_or_paused(ctx, start, begin, error)  # noqa: ASYNC102 - shielded
             if inside is not None:
                 raise inside from None  # noqa: ASYNC104 - it is what was raised, or part of it
+            within = None
         # Cancelled; at the very end perhaps, when all had been said and stored.
         if end is not None and end.serial is not None:
             ctx.status = "ok"
-        elif begin.serial is not None:
+            leave(ctx, error)
+        elif begun or begin.serial is not None:
             ctx.status = "cancelled" if run.stopping or not ctx.waits_above() else "paused"
             ctx._start, ctx._stopped = start, run.now()
-            run.defer_turn(ctx)
-        leave(ctx, error)
-        if within is None or type(error) is not run.cancelled or not (run.stopping or within.cancel_called):
+            leave(ctx, error)
+            run.deferred.append(ctx)  # after what was left in it
+        else:
+            leave(ctx, error)
+        if within is None or not (run.stopping or within.cancel_called):
             raise
         return False  # noqa: ASYNC104 - see `within`
     leave(ctx, None)
@@ -121,6 +125,8 @@ async def take_turn(
 
 async def _failed_or_paused(ctx: Turn, start: AgentStart, begin: Event, error: BaseException) -> BaseException | None:
     """End a turn that raised neither an error nor a plain cancellation, if a failure or a pause is in it: that one."""
+    if ctx._active:
+        end_orphans(ctx._run, ctx)
     # On trio a failure beside a cancellation comes as one group of both; the cancellation will come again.
     failed = error.subgroup(Exception) if isinstance(error, BaseExceptionGroup) else None
     if isinstance(failed, Exception):

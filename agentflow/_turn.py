@@ -450,32 +450,38 @@ def end_record(
 
 
 def leave(ctx: Turn, error: BaseException | None) -> None:
-    run, status = ctx._run, ctx.status
     if ctx.ended:
         return
     ctx.ended = True
+    run = ctx._run
+    run.active.pop(ctx, None)
     if ctx._state is not None:
         ctx._state.close()
-    run.active.pop(ctx, None)
     if ctx._active:
         end_orphans(run, ctx)
     parent, said = ctx._parent, ctx._said
     if parent is not None and said is not None:
         parent._said = said
     if run.tracing is not None:
-        run.tracing.end(
-            ctx._span,
-            outcome=status,
-            duration=run.now() - ctx.began,
-            workflow=ctx.agent.directs_others,
-            name=ctx.agent.name,
-            error=error,
-            reason=run.why(run.now()) if status == "cancelled" else "",
-            attempts=ctx._attempts,
-            output=Outcome(agent="", branch="", status="ok", said=said).text if run.tracing.captures else None,
-        )
-        if parent is not None and ctx._links and ctx._place.groups is parent._place.groups:
-            parent._links = ctx._links
+        _end_span(ctx, error)
+
+
+def _end_span(ctx: Turn, error: BaseException | None) -> None:
+    run, parent, tracing = ctx._run, ctx._parent, ctx._run.tracing
+    assert tracing is not None
+    tracing.end(
+        ctx._span,
+        outcome=ctx.status,
+        duration=run.now() - ctx.began,
+        workflow=ctx.agent.directs_others,
+        name=ctx.agent.name,
+        error=error,
+        reason=run.why(run.now()) if ctx.status == "cancelled" else "",
+        attempts=ctx._attempts,
+        output=Outcome(agent="", branch="", status="ok", said=ctx._said).text if tracing.captures else None,
+    )
+    if parent is not None and ctx._links and ctx._place.groups is parent._place.groups:
+        parent._links = ctx._links
 
 
 def error_info(error: BaseException) -> ErrorInfo:

@@ -459,7 +459,7 @@ class Runner:
             root.ended = True
             run.stopping = True
             run.be_strict()
-            if run.active or run.has_deferred or self._hooks.having("after_run"):
+            if run.active or run.deferred or self._hooks.having("after_run"):
                 with anyio.CancelScope(shield=True), tracing.current(live.span):
                     await self._last_words(live, root)
             self._settle(live, root)
