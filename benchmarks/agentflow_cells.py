@@ -21,7 +21,7 @@ from agentflow import (
     SessionKey,
 )
 from benchmarks.backends import run_on
-from benchmarks.measure import Sample, StopWatch, median_of, sample, sample_sync, settle
+from benchmarks.measure import Sample, StopWatch, median_stop, sample, sample_sync, settle
 from benchmarks.memory import Meter
 
 Style = Literal["emit", "yield"]
@@ -198,11 +198,7 @@ def stop(*, branches: int, busy: bool, way: Way, backend: str) -> Sample:
             last = commits.reading()
         return {**closed, "committed_cpu": last["cpu"], "committed_wall": last["wall"]}
 
-    async def main() -> Sample:
-        await once()
-        return median_of([await once() for _ in range(11)])
-
-    return run_on(backend, main)
+    return run_on(backend, lambda: median_stop(once))
 
 
 async def _all_spoke(run: AsyncIterator[Event], branches: int) -> None:

@@ -10,7 +10,7 @@ import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from benchmarks.backends import run_on
-from benchmarks.measure import Sample, StopWatch, median_of, sample, settle
+from benchmarks.measure import Sample, StopWatch, median_of, median_stop, sample, settle
 from benchmarks.memory import Meter
 
 Make = Callable[[], Any]
@@ -152,11 +152,7 @@ def stop(*, branches: int, busy: bool, backend: str) -> Sample:
         assert watch.count == branches
         return watch.reading()
 
-    async def main() -> Sample:
-        await once()
-        return median_of([await once() for _ in range(11)])
-
-    return run_on(backend, main)
+    return run_on(backend, lambda: median_stop(once))
 
 
 async def _take(receive: ObjectReceiveStream[int], count: int) -> None:

@@ -74,6 +74,10 @@ def sample_sync(work: Callable[[], int], *, budget: float = 0.3, most: int = 20)
     }
 
 
+STOPS = 31
+"""Times that a cell stops what it started."""
+
+
 class StopWatch:
     """Times how long bodies take to end after they were told to.
 
@@ -103,6 +107,21 @@ class StopWatch:
             "closed_cpu": cpu - self._cpu,
             "closed_wall": wall - self._wall,
         }
+
+
+async def median_stop(once: Callable[[], Awaitable[Sample]]) -> Sample:
+    """What `once` reads, the median of `STOPS` times.
+
+    What is imported is out of the collector's sight: `settle` would walk through all of it just before each reading,
+    which leaves cold caches to whoever has imported more, and a run isn't stopped after such a walk.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        await once()
+        return median_of([await once() for _ in range(STOPS)])
+    finally:
+        gc.unfreeze()
 
 
 async def settle(checkpoint: Callable[[], Awaitable[None]]) -> None:
