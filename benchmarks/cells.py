@@ -13,6 +13,7 @@ FAN_OUTS = ((10, 100), (100, 100), (1000, 10))
 DEPTHS = (1, 2, 4, 8, 16)
 STORED = (100, 20_000)
 LENGTHS = (1_000, 3_000, 10_000, 30_000, 100_000)
+LONGEST = 300_000
 IMPORT_FLOOR = "import anyio; from pydantic import BaseModel; import opentelemetry.trace"
 IMPORT_USED = "from agentflow import Event, FunctionAgent, ParallelAgent, Runner, SequentialAgent"
 NEVER_IMPORTED = [
@@ -174,6 +175,10 @@ def _growth(backend: str, *, quick: bool) -> Iterator[Cell]:
                 name=f"{length} events{more}",
                 against=f"{LENGTHS[0]} events{more}",
             )
+    if not quick:
+        shape = {"events": LONGEST, "collector": True}
+        against = f"{LENGTHS[-1]} events"
+        yield _ours("long", shape, backend=backend, group="length", name=f"{LONGEST} events", against=against)
 
 
 def _live(backend: str, branches: int) -> Iterator[Cell]:
