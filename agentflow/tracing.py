@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry import context as otel_context, metrics, trace
+from opentelemetry import context as otel_context, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
 
@@ -171,6 +171,10 @@ def enabled() -> bool:
 
 def metering() -> bool:
     """Whether somebody has installed a meter provider, and `OTEL_SDK_DISABLED` doesn't turn it off."""
+    if "opentelemetry.metrics" not in sys.modules and "OTEL_PYTHON_METER_PROVIDER" not in os.environ:
+        return False
+    from opentelemetry import metrics
+
     kind = type(metrics.get_meter_provider())
     return kind is not metrics.NoOpMeterProvider and kind.__name__ != "_ProxyMeterProvider" and not _disabled()
 
@@ -179,6 +183,8 @@ class Tracing:
     """The instruments of one Runner. Made only where a provider is installed; what has none pays a truth test."""
 
     def __init__(self) -> None:
+        from opentelemetry import metrics
+
         self._tracer = trace.get_tracer("agentflow")
         meter = metrics.get_meter("agentflow")
         self._agents = meter.create_histogram(

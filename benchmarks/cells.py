@@ -15,6 +15,7 @@ STORED = (100, 20_000)
 LENGTHS = (1_000, 3_000, 10_000, 30_000, 100_000)
 LONGEST = 300_000
 IMPORT_FLOOR = "import anyio; from pydantic import BaseModel; import opentelemetry.trace"
+MODEL_FLOOR = f"{IMPORT_FLOOR}; type('One', (BaseModel,), {{'__module__': 'm', '__annotations__': {{'one': int}}}})"
 IMPORT_USED = "from agentflow import Event, FunctionAgent, ParallelAgent, Runner, SequentialAgent"
 NEVER_IMPORTED = [
     "anthropic", "sqlalchemy", "sqlite3", "psycopg", "asyncpg", "aiosqlite", "opentelemetry.sdk",
@@ -214,10 +215,11 @@ def _thinking(backend: str, *, quick: bool) -> Iterator[Cell]:
 
 
 def _imports() -> Iterator[Cell]:
-    for name, statement in (
-        ("floor", IMPORT_FLOOR),
-        ("agentflow", "import agentflow"),
-        ("agentflow, used", IMPORT_USED),
+    for name, statement, against in (
+        ("floor", IMPORT_FLOOR, None),
+        ("floor, a model", MODEL_FLOOR, "floor"),
+        ("agentflow", "import agentflow", "floor"),
+        ("agentflow, used", IMPORT_USED, "floor, a model"),
     ):
         yield Cell(
             module="benchmarks.floors",
@@ -225,7 +227,7 @@ def _imports() -> Iterator[Cell]:
             params={"statement": statement, "forbidden": NEVER_IMPORTED},
             group="import",
             name=name,
-            against=None if name == "floor" else "floor",
+            against=against,
             unit="import",
         )
 
