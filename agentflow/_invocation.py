@@ -598,7 +598,7 @@ class Invocation:
         if self.visibility == "prefix":
             session = await self.sessions.get(self.key)
             return visible_by_prefix(session.events if session else (), place.branch)
-        return (await self._fed_history()).visible(self.id, place.branch)
+        return (self._history or await self._load_history()).visible(self.id, place.branch)
 
     async def view(self, place: Place, key: str, make: Callable[[], V]) -> V:
         """A view on what an agent at `place` sees now: kept for the session, and fed only what is new."""
@@ -606,12 +606,7 @@ class Invocation:
             view = make()
             view.add(await self.history(place))
             return view
-        return (await self._fed_history()).view(self.id, place.branch, key, make)
-
-    async def _fed_history(self) -> History:
-        if self._early and not self._taking:  # stored, behind what is on its way: its own, perhaps, of a cancelled emit
-            await self.flush()
-        return self._history or await self._load_history()
+        return (self._history or await self._load_history()).view(self.id, place.branch, key, make)
 
     async def _load_history(self) -> History:
         """Read the log once; what is committed meanwhile is kept aside and added, in order.

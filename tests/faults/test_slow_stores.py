@@ -72,20 +72,6 @@ async def test_what_an_event_does_is_done_though_its_agent_is_stopped_before_the
     assert run.usage.input_tokens == sum(event.usage.input_tokens for event in events if event.usage) == 10
 
 
-async def test_who_was_stopped_while_its_event_waited_for_those_before_it_finds_it_in_its_history() -> None:
-    heard: list[str] = []
-
-    async def quick(ctx: InvocationContext) -> None:
-        await ctx.history()  # from here on it is fed what is stored
-        await anyio.sleep(0.5)
-        with anyio.move_on_after(1):
-            await ctx.emit(ctx.text("x"))
-        heard.extend(event.text for event in await ctx.history() if event.path == ctx.path and event.text)
-
-    await played(ParallelAgent("p", [FunctionAgent("quick", quick), says("slow", "slow")]), LateAnswers())
-    assert heard == ["x"]
-
-
 async def test_one_event_may_be_emitted_by_two_tasks_at_once() -> None:
     async def twice(ctx: InvocationContext) -> None:
         event = ctx.text("hi")
