@@ -108,14 +108,13 @@ async def take_turn(
         # Cancelled; at the very end perhaps, when all had been said and stored.
         if end is not None and end.serial is not None:
             ctx.status = "ok"
-            leave(ctx, error)
         elif begun or begin.serial is not None:
+            if ctx._active:
+                end_orphans(run, ctx)  # before its own end
             ctx.status = "cancelled" if run.stopping or not ctx.waits_above() else "paused"
             ctx._start, ctx._stopped = start, run.now()
-            leave(ctx, error)
-            run.deferred.append(ctx)  # after what was left in it
-        else:
-            leave(ctx, error)
+            run.deferred.append(ctx)
+        leave(ctx, error)
         if within is None or not (run.stopping or within.cancel_called):
             raise
         return False  # noqa: ASYNC104 - see `within`

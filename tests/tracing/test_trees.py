@@ -4,6 +4,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from agentflow import (
     Actions,
@@ -21,6 +22,7 @@ from agentflow import (
     SequentialAgent,
     agent,
 )
+from agentflow.events import AgentComplete
 from tests.tracing.agents import failing, run_of, sleeper, speaker
 from tests.tracing.spans import Traced
 
@@ -510,3 +512,30 @@ async def test_a_turn_whose_start_could_not_be_stored_failed_too(traced: Traced)
             invoke_agent a: ok
             invoke_agent b: skipped, status ERROR, PluginError, recorded PluginError
     """)
+
+
+async def test_a_span_that_cannot_be_ended_does_not_cost_a_cancelled_turn_its_end(traced: Traced) -> None:
+    class Gone(SpanProcessor):
+        def on_end(self, span: ReadableSpan) -> None:
+            if span.name == "invoke_agent late":
+                raise RuntimeError("the exporter is gone")
+
+    traced.provider.add_span_processor(Gone())
+    awake = anyio.Event()
+    late = sleeper("late", awake)
+
+    async def gives_up(ctx: InvocationContext) -> None:
+        async def stop(scope: anyio.CancelScope) -> None:
+            await awake.wait()
+            scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            scope = anyio.CancelScope()
+            tasks.start_soon(stop, scope)
+            with pytest.raises(RuntimeError, match="the exporter is gone"), scope:
+                await ctx.run(late)
+        await ctx.emit(ctx.text("go on"))
+
+    async with Runner(FunctionAgent("root", gives_up, sub_agents=[late])) as runner, runner.run("go") as run:
+        ends = [event.path async for event in run if isinstance(event.lifecycle, AgentComplete)]
+    assert ends == ["root.late", "root"]
