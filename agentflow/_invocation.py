@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import anyio
 from anyio.lowlevel import checkpoint
 
+from agentflow._place import Place, Timer
 from agentflow._streams import Channel, Flow, Loop, Ticket
 from agentflow.content import Part, Text
 from agentflow.errors import InvalidEvent, LimitExceeded, StateConflict
@@ -19,7 +20,7 @@ from agentflow.history import Histories, History, V, visible_by_prefix
 from agentflow.journal import Journal
 from agentflow.policies import Limits, Spent
 from agentflow.services.sessions import SessionKey, SessionService
-from agentflow.state import REMOVED, TEMP, Groups, reducing
+from agentflow.state import REMOVED, TEMP
 from agentflow.tracing import Tracing
 
 logger = logging.getLogger(__name__)
@@ -35,67 +36,7 @@ class Scheduler(Protocol):
         """Called whenever an agent starts, emits, or goes on after an emit. Return to let it go on."""
 
 
-class Timer:
-    """A deadline whose clock stands still while an `emit` under it waits for the consumer."""
-
-    __slots__ = ("_left", "_now", "_scope", "_waiting")
-
-    def __init__(self, scope: anyio.CancelScope, now: Callable[[], float]) -> None:
-        self._scope = scope
-        self._now = now
-        self._waiting = 0
-        self._left = 0.0
-
-    def left(self) -> float:
-        """Seconds left."""
-        return self._left if self._waiting else self._scope.deadline - self._now()
-
-    def pause(self) -> None:
-        """Someone waits for the consumer."""
-        if not self._waiting:
-            self._left = self._scope.deadline - self._now()
-            self._scope.deadline = float("inf")
-        self._waiting += 1
-
-    def resume(self) -> None:
-        """They no longer do."""
-        self._waiting -= 1
-        if not self._waiting:
-            self._scope.deadline = self._now() + self._left
-
-
 EventHook = Callable[[Any, Event], Awaitable[Event]]
-Watcher = Callable[[Event, str, Any], None]
-"""Is told of each event on a branch of its group, of that branch, and of the loop that the event ends, if it does."""
-
-
-class Place:
-    """One line of a run: a branch, its flow of events, the parallel groups it is in, who watches it.
-
-    `tries`: the turns around it, as far as the nearest group, that may be tried again.
-    """
-
-    __slots__ = ("branch", "flow", "groups", "segments", "tries", "watchers")
-
-    def __init__(
-        self,
-        segments: tuple[str, ...],
-        groups: Groups = (),
-        watchers: tuple[Watcher, ...] = (),
-        tries: tuple[object, ...] = (),
-    ) -> None:
-        self.segments = segments
-        self.branch = ".".join(segments)
-        self.flow = Flow()
-        self.groups = groups
-        self.watchers = watchers
-        self.tries = tries
-
-    def tried(self, turn: object) -> "Place":
-        """The same place for `turn`, which may be tried again."""
-        place = Place(self.segments, self.groups, self.watchers, (*self.tries, turn))
-        place.flow = self.flow
-        return place
 
 
 class Speaker(Protocol):
@@ -633,32 +574,6 @@ class Invocation:
         self._history, self._note = index, index.add
         self._histories.keep(self.key, index)
         return index
-
-
-def with_pending(pending: dict[str, Any], event_actions: Actions | None, groups: Groups = ()) -> Actions:
-    """The actions of an event with an agent's pending writes added; the event's own win, or are joined with them."""
-    actions = event_actions or Actions()
-    removed = list(actions.state_removed)
-    delta = {}
-    for key, value in pending.items():
-        if value is REMOVED:
-            if key not in removed and key not in actions.state_delta:
-                removed.append(key)
-        elif key not in removed:
-            delta[key] = value
-    for key, value in actions.state_delta.items():
-        reducer = reducing(groups, key) if key in delta else None
-        delta[key] = value if reducer is None else reducer[0].join(key, delta[key], value)
-    return Actions(
-        delta,
-        removed,
-        dict(actions.contributions),
-        dict(actions.artifact_delta),
-        actions.escalate,
-        actions.transfer_to_agent,
-        actions.skip_summarization,
-        extra=actions.extra,
-    )
 
 
 def summary(text: str, limit: int = 120) -> str:

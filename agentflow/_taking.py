@@ -13,13 +13,14 @@ from opentelemetry.trace import Span, SpanContext
 
 from agentflow import tracing
 from agentflow._generators import drive, short
-from agentflow._invocation import Timer, with_pending
+from agentflow._place import Timer
 from agentflow._turn import Turn, end_orphans, end_record, error_info, explain, leave
 from agentflow.content import Text
 from agentflow.errors import AgentTimeout, CommitUnknown, InvalidEvent
 from agentflow.events import AgentComplete, AgentStart, Event
 from agentflow.policies import Retry
 from agentflow.questions import pause_in
+from agentflow.state import with_pending
 
 logger = logging.getLogger(__name__)
 
@@ -54,12 +55,7 @@ async def take_turn(
         await checkpoint()  # who runs a child though it is cancelled is stopped here, before the child says a word
     if run.strict:
         ctx._check()
-    ctx.began = run.now()
-    if run.tracing is not None:
-        ctx._span = _start_span(ctx)
-    if ctx._past is not None and not start.resumed:
-        start = replace(start, resumed=True)
-    begin = run.active[ctx] = ctx.lifecycle(start)
+    begin = _begin(ctx, start)
     end: Event | None = None
     begun = False
     try:
@@ -76,16 +72,7 @@ async def take_turn(
         else:
             with tracing.current(ctx._span):
                 result = await _work(ctx, start, timeout)
-        if ctx._active:
-            end_orphans(run, ctx)
-        if run.strict:
-            ctx._check()
-        if result is not None:
-            _refuse(ctx, result)
-        pending = ctx._state.take_pending() if ctx._state is not None else None
-        actions = with_pending(pending, None) if pending is not None else None
-        end = ctx.lifecycle(end_record(ctx, start, "ok", None), actions)
-        ctx.status, run.active[ctx] = "ok", None
+        end = _end(ctx, start, result)
         telling = run.tell(end, ctx)
         if telling is not None:
             await telling
@@ -120,6 +107,38 @@ async def take_turn(
         return False  # noqa: ASYNC104 - see `within`
     leave(ctx, None)
     return True
+
+
+def _begin(ctx: Turn, start: AgentStart) -> Event:
+    """The turn begins now: what tells of it."""
+    run = ctx._run
+    ctx.began = run.now()
+    if run.tracing is not None:
+        ctx._span = _start_span(ctx)
+    if ctx._past is not None and not start.resumed:
+        start = replace(start, resumed=True)
+    begin = run.active[ctx] = ctx.lifecycle(start)
+    return begin
+
+
+def _end(ctx: Turn, start: AgentStart, result: object) -> Event:
+    """The turn went well: what tells of that, with what the agent has written and not published.
+
+    Raises:
+        InvalidEvent: The agent returned something.
+        ContextEnded: The turn was ended from outside meanwhile.
+    """
+    run = ctx._run
+    if ctx._active:
+        end_orphans(run, ctx)
+    if run.strict:
+        ctx._check()
+    if result is not None:
+        _refuse(ctx, result)
+    pending = ctx._state.take_pending() if ctx._state is not None else None
+    end = ctx.lifecycle(end_record(ctx, start, "ok", None), with_pending(pending, None) if pending else None)
+    ctx.status, run.active[ctx] = "ok", None
+    return end
 
 
 async def _failed_or_paused(ctx: Turn, start: AgentStart, begin: Event, error: BaseException) -> BaseException | None:

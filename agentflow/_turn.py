@@ -10,7 +10,8 @@ from typing import Any, Self
 from opentelemetry.trace import INVALID_SPAN, Span, SpanContext
 
 from agentflow._hooks import Hooks
-from agentflow._invocation import Invocation, Place, Timer, Watcher, summary
+from agentflow._invocation import Invocation, summary
+from agentflow._place import Place, Timer, Watcher
 from agentflow._resources import Resources
 from agentflow._streams import Watched
 from agentflow.content import Part, clean_text

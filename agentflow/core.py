@@ -12,7 +12,6 @@ from typing import Any, Literal
 from anyio.lowlevel import checkpoint
 
 from agentflow._generators import short
-from agentflow._invocation import with_pending
 from agentflow._settings import check_flags, check_mappings, check_texts, check_whole
 from agentflow._taking import take_turn
 from agentflow._tree import Node, check_name
@@ -26,7 +25,7 @@ from agentflow.outcome import Outcome
 from agentflow.policies import Limits, Retry, Spent, seconds
 from agentflow.questions import Confirmation, Paused, Question
 from agentflow.services.sessions import SessionKey
-from agentflow.state import State
+from agentflow.state import State, with_pending
 
 Reply = Event | str | None
 Callback = Callable[["InvocationContext"], Awaitable[Reply] | Reply]

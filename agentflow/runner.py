@@ -15,7 +15,8 @@ from anyio.abc import TaskGroup
 from agentflow import tracing
 from agentflow._busy import OnBusy, SessionTurns, turns_in
 from agentflow._hooks import Hooks, call_hook, plugin_name
-from agentflow._invocation import Invocation, Place, Scheduler
+from agentflow._invocation import Invocation, Scheduler
+from agentflow._place import Place
 from agentflow._resources import Resources
 from agentflow._settings import check_flags, check_functions
 from agentflow._streams import Channel, Loop, running_loop

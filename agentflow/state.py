@@ -8,6 +8,7 @@ from functools import partial, reduce
 from typing import Any, Literal
 
 from agentflow.errors import ConfigError, ContextEnded
+from agentflow.events import Actions
 
 logger = logging.getLogger(__name__)
 
@@ -262,3 +263,29 @@ class State(MutableMapping[str, Any]):
         """No more writes: the agent's turn has ended."""
         self._writable = False
         self._pending = None
+
+
+def with_pending(pending: dict[str, Any], event_actions: Actions | None, groups: Groups = ()) -> Actions:
+    """The actions of an event with an agent's pending writes added; the event's own win, or are joined with them."""
+    actions = event_actions or Actions()
+    removed = list(actions.state_removed)
+    delta = {}
+    for key, value in pending.items():
+        if value is REMOVED:
+            if key not in removed and key not in actions.state_delta:
+                removed.append(key)
+        elif key not in removed:
+            delta[key] = value
+    for key, value in actions.state_delta.items():
+        reducer = reducing(groups, key) if key in delta else None
+        delta[key] = value if reducer is None else reducer[0].join(key, delta[key], value)
+    return Actions(
+        delta,
+        removed,
+        dict(actions.contributions),
+        dict(actions.artifact_delta),
+        actions.escalate,
+        actions.transfer_to_agent,
+        actions.skip_summarization,
+        extra=actions.extra,
+    )

@@ -18,7 +18,8 @@ from anyio.lowlevel import checkpoint
 from opentelemetry.trace import SpanContext
 
 from agentflow._generators import in_context
-from agentflow._invocation import Watcher, summary
+from agentflow._invocation import summary
+from agentflow._place import Watcher
 from agentflow._streams import Ticket, new_scope
 from agentflow._taking import take_turn
 from agentflow._turn import Turn, outcome_of

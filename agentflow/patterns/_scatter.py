@@ -7,7 +7,7 @@ from typing import Literal
 import anyio
 from anyio.lowlevel import checkpoint
 
-from agentflow._invocation import Timer
+from agentflow._place import Timer
 from agentflow.agents.branches import Branch, Branches
 from agentflow.content import UserContent
 from agentflow.core import Agent, InvocationContext

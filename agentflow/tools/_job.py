@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 
 from agentflow import tracing
-from agentflow._invocation import Place, Timer
+from agentflow._place import Place, Timer
 from agentflow._turn import end_orphans, explain
 from agentflow.content import Part, ToolCall, ToolResult
 from agentflow.core import InvocationContext, Tool, ToolContext

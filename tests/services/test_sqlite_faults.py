@@ -23,6 +23,7 @@ from agentflow import (
 from agentflow.testing._store_suite import event_of
 from tests.faults.checks import log_problems, state_problems
 from tests.services.crashes import MIXED
+from tests.services.threads import until
 
 KEY = SessionKey("app", "ada", "s1")
 STEP = int(os.environ.get("AGENTFLOW_STEP", "11"))
@@ -266,8 +267,7 @@ async def test_who_waits_too_long_is_told_that_nobody_knows(stuck: SQLiteStore) 
         with anyio.fail_after(30):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(append, "first", events[0])
-                while not writer.began:  # noqa: ASYNC110 - a thread's, which sets no event
-                    await anyio.sleep(0.001)
+                await until(lambda: writer.began)
                 tasks.start_soon(append, "second", events[1])
         assert type(told["first"]) is CommitUnknown
         assert type(told["second"]) is ServiceError

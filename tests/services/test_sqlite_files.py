@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from agentflow import (
 from agentflow.content import Text
 from agentflow.testing._store_suite import event_of, writing
 from tests.core.actors import says
+from tests.services.threads import until
 
 KEY = SessionKey("app", "ada", "s1")
 ROOT = Path(__file__).parents[2]
@@ -45,6 +47,13 @@ async def filled(store: SQLiteStore, count: int = 5) -> None:
     await store.sessions.create(*KEY, state={"k": 1})
     await store.sessions.append(KEY, [writing({"n": n}) for n in range(count)])
     await store.artifacts.save(KEY, "a.bin", b"x" * 600_000)
+
+
+async def file_of(new_store: Callable[..., SQLiteStore]) -> Path:
+    """The file of a store that was filled and is closed."""
+    async with new_store() as store:
+        await filled(store)
+    return store.path
 
 
 # What a file may be
@@ -114,9 +123,7 @@ async def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
 
 
 async def test_a_file_of_a_newer_version_is_refused_and_left_alone(new_store) -> None:
-    async with new_store() as store:
-        await filled(store)
-        path = store.path
+    path = await file_of(new_store)
     change(path, "UPDATE af_version SET version_num = '9999'")
     before = path.read_bytes()
     async with SQLiteStore(path) as store:
@@ -128,9 +135,7 @@ async def test_a_file_of_a_newer_version_is_refused_and_left_alone(new_store) ->
 
 
 async def test_a_file_that_is_opened_to_read_is_read_and_never_written(new_store) -> None:
-    async with new_store() as store:
-        await filled(store)
-        path = store.path
+    path = await file_of(new_store)
     async with SQLiteStore(path, read_only=True) as store:
         session = await store.sessions.get(KEY)
         assert session.version == 5
@@ -152,9 +157,7 @@ async def test_a_file_that_is_opened_to_read_is_read_and_never_written(new_store
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become somebody else")
 async def test_a_file_that_may_not_be_written_says_so(new_store) -> None:
-    async with new_store() as store:
-        await filled(store)
-        path = store.path
+    path = await file_of(new_store)
     code = (
         "import os, sys, anyio\n"
         "from agentflow import *\n"
@@ -240,9 +243,7 @@ async def test_a_folder_that_may_not_be_written_to_can_be_read(new_store) -> Non
 
 
 async def test_what_is_opened_to_read_leaves_its_folder_as_it_is(new_store) -> None:
-    async with new_store() as store:
-        await filled(store)
-        path = store.path
+    path = await file_of(new_store)
 
     def there() -> dict[str, bytes]:
         return {file.name: file.read_bytes() for file in path.parent.iterdir()}
@@ -260,9 +261,7 @@ async def test_what_is_opened_to_read_leaves_its_folder_as_it_is(new_store) -> N
 
 async def test_a_file_that_changes_while_it_is_read_is_read_again(new_store) -> None:
     """Its pages may be of two states, or of none: neither what was read nor what failed then counts."""
-    async with new_store() as store:
-        await filled(store)
-        path = store.path
+    path = await file_of(new_store)
     title = "SELECT title FROM af_sessions"
     seen = []
 
@@ -282,9 +281,7 @@ async def test_a_file_that_changes_while_it_is_read_is_read_again(new_store) -> 
 
 
 async def test_a_file_that_never_stays_the_same_is_an_error(new_store) -> None:
-    async with new_store() as store:
-        await filled(store)
-        path = store.path
+    path = await file_of(new_store)
 
     def work(connection: Any) -> None:
         os.utime(path)
@@ -295,9 +292,7 @@ async def test_a_file_that_never_stays_the_same_is_an_error(new_store) -> None:
 
 
 async def test_what_cannot_be_read_as_it_is_is_told_to_who_only_reads(new_store) -> None:
-    async with new_store() as store:
-        await filled(store)
-        path = store.path
+    path = await file_of(new_store)
     newer, empty = path.with_name("newer.db"), path.with_name("empty.db")
     newer.write_bytes(path.read_bytes())
     empty.touch()
@@ -336,9 +331,7 @@ async def test_a_store_that_is_closed_says_so(new_store) -> None:
     ],
 )
 async def test_a_damaged_row_is_an_error_and_never_skipped(new_store, damage: str, told: str) -> None:
-    async with new_store() as store:
-        await filled(store)
-        path = store.path
+    path = await file_of(new_store)
     change(path, damage)
     async with SQLiteStore(path) as store:
         with pytest.raises(ServiceError, match=told):
@@ -354,9 +347,7 @@ async def test_a_damaged_row_is_an_error_and_never_skipped(new_store, damage: st
     ],
 )
 async def test_a_damaged_first_event_is_an_error_where_many_are_read(new_store, damage: str, told: str) -> None:
-    async with new_store() as store:
-        await filled(store)
-        path = store.path
+    path = await file_of(new_store)
     change(path, damage)
     async with SQLiteStore(path) as store:
         with pytest.raises(ServiceError, match=told):
@@ -369,9 +360,7 @@ async def test_damaged_content_of_a_file_is_noticed(new_store) -> None:
         ("DELETE FROM af_chunks WHERE place = 1", "is damaged", True),
     ]
     for damage, told, checked in damages:
-        async with new_store() as store:
-            await filled(store)
-            path = store.path
+        path = await file_of(new_store)
         change(path, damage)
         async with SQLiteStore(path) as store:
             with pytest.raises(ServiceError, match=told):
@@ -438,8 +427,7 @@ async def test_who_is_locked_out_for_a_while_waits(new_store) -> None:
         event = event_of("a")
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(store.sessions.append, KEY, [event])
-            while not store._database._writer._loop.batch:  # noqa: ASYNC110 - a thread's, which sets no event
-                await anyio.sleep(0.001)
+            await until(lambda: store._database._writer._loop.batch)
             assert event.serial is None
             other.execute("ROLLBACK")
         other.close()
@@ -454,9 +442,7 @@ async def test_who_opens_with_power_while_another_writes_waits_once(new_store) -
         event = event_of("a")
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(store.sessions.append, KEY, [event])
-            with anyio.fail_after(5):
-                while not store._database._writer._loop.connection:  # noqa: ASYNC110 - a thread's, which sets no event
-                    await anyio.sleep(0.001)
+            await until(lambda: store._database._writer._loop.connection)
             assert event.serial is None
             other.execute("ROLLBACK")
         other.close()

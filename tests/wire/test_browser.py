@@ -74,8 +74,9 @@ async def serving(app: Any) -> AsyncIterator[int]:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=2))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(server._serve, [listener])  # without its signal handlers
-            while not server.started:  # noqa: ASYNC110 - it has no event for it
-                await anyio.sleep(0.01)
+            with anyio.fail_after(30):
+                while not server.started:  # noqa: ASYNC110 - it has no event for it
+                    await anyio.sleep(0.01)
             yield listener.getsockname()[1]
             server.should_exit = True
 
