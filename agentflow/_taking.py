@@ -57,7 +57,7 @@ async def take_turn(
         ctx._check()
     begin = _begin(ctx, start)
     end: Event | None = None
-    begun = False
+    begun = False  # `begin.serial` says it too, but when a thousand are stopped its memory is far away
     try:
         telling = run.tell(begin, ctx)
         if telling is not None:
